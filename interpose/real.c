@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * real.c: finds libc's own functions, once, before anything of the program runs.
+ *
+ * It asks what dlsym(RTLD_NEXT, name) and dlvsym would: the first object behind
+ * ourselves in the search order that has the symbol, which is another preloaded library
+ * if it wraps the same function, else libc.  But it walks the symbol tables itself: a
+ * lookup by dlsym that fails calls malloc, which may be an allocator that is in the
+ * middle of calling us.
+ *
+ * Nothing here allocates, takes a lock of ours, or uses a thread-local.
+ */
+#include "real.h"
+
+#include <elf.h>
+#include <link.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct real real;
+
+struct row {
+	const char *name;
+	const char *version; /* NULL: the default one */
+	size_t offset;       /* of the pointer in struct real */
+	bool is_needed;      /* without it we can't run green */
+};
+
+#define ROW(name, version, is_needed)                                                    \
+	{ #name, (const char *)(version), offsetof(struct real, name), is_needed },
+#define ROW_WRAP(name, version) ROW(name, version, true)
+#define ROW_TWIN(name, version) ROW(name, version, false)
+#define ROW_PASS(name, version)
+#define ROW_LATER(name, version)
+static const struct row rows[] = {
+#define SYM(name, family, version, verdict, why) ROW_##verdict(name, version)
+#define REALONLY(name, version) ROW(name, version, true)
+#include "symbols.def"
+#undef SYM
+};
+enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };
+
+/* What a loaded object's dynamic section says about its symbols. */
+struct object {
+	ElfW(Addr) base;
+	const ElfW(Sym) *symbols;
+	const char *strings;
+	const uint32_t *gnu_hash;
+	const ElfW(Half) *versions; /* NULL: no symbol has one */
+	const char *definitions;    /* its list of ElfW(Verdef), NULL if it has none */
+};
+
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
+
+/* ld.so relocates an object's dynamic section in place, except where it is read-only. */
+static const void *object_address(ElfW(Addr) base, ElfW(Addr) value)
+{
+	return (const void *)(value < base ? base + value : value);
+}
+
+static bool object_read(struct object *o, ElfW(Addr) base, const ElfW(Dyn) *d)
+{
+	*o = (struct object){ .base = base };
+	for (; d->d_tag != DT_NULL; d++) {
+		const void *at = object_address(base, d->d_un.d_ptr);
+
+		switch (d->d_tag) {
+		case DT_SYMTAB:
+			o->symbols = at;
+			break;
+		case DT_STRTAB:
+			o->strings = at;
+			break;
+		case DT_GNU_HASH:
+			o->gnu_hash = at;
+			break;
+		case DT_VERSYM:
+			o->versions = at;
+			break;
+		case DT_VERDEF:
+			o->definitions = at;
+			break;
+		}
+	}
+	return o->symbols && o->strings && o->gnu_hash;
+}
+
+static uint32_t gnu_hash(const char *name)
+{
+	uint32_t hash = 5381; /* the format's */
+
+	for (; *name; name++)
+		hash = hash * 33 + (unsigned char)*name;
+	return hash;
+}
+
+/* The name of the version that an object defines under this index. */
+static const char *version_name(const struct object *o, unsigned int index)
+{
+	const char *at = o->definitions;
+
+	while (at) {
+		const ElfW(Verdef) *def = (const void *)at;
+		const ElfW(Verdaux) *aux = (const void *)(at + def->vd_aux);
+
+		if (def->vd_ndx == index)
+			return o->strings + aux->vda_name;
+		at = def->vd_next ? at + def->vd_next : NULL;
+	}
+	return "";
+}
+
+enum match { MATCH_NONE, MATCH_HIDDEN, MATCH_YES };
+
+/*
+ * As ld.so's own: a symbol without a version answers any request; a request without
+ * a version wants the default one, and else takes a hidden one (there is then only one).
+ */
+static enum match symbol_match(const struct object *o, size_t i, const char *version)
+{
+	const unsigned int hidden = 0x8000;
+
+	if (!o->versions)
+		return MATCH_YES;
+	unsigned int index = o->versions[i];
+	if (version)
+		return strcmp(version_name(o, index & ~hidden), version) ? MATCH_NONE :
+									   MATCH_YES;
+	return index & hidden ? MATCH_HIDDEN : MATCH_YES;
+}
+
+static const ElfW(Sym) *object_lookup(const struct object *o, const char *name,
+				      uint32_t hash, const char *version)
+{
+	const uint32_t n_buckets = o->gnu_hash[0];
+	const uint32_t first = o->gnu_hash[1]; /* index of the first symbol hashed */
+	const uint32_t n_bloom = o->gnu_hash[2];
+	const ElfW(Addr) *bloom = (const void *)(o->gnu_hash + 4);
+	const uint32_t *buckets = (const void *)(bloom + n_bloom);
+	const uint32_t *chains = buckets + n_buckets;
+	const ElfW(Sym) *found = NULL;
+
+	if (!n_buckets || buckets[hash % n_buckets] < first)
+		return NULL;
+	for (size_t i = buckets[hash % n_buckets];; i++) {
+		const ElfW(Sym) *s = &o->symbols[i];
+		uint32_t link = chains[i - first]; /* lowest bit: the last of its bucket */
+
+		if ((link | 1) == (hash | 1) && s->st_shndx != SHN_UNDEF &&
+		    !strcmp(o->strings + s->st_name, name)) {
+			enum match m = symbol_match(o, i, version);
+
+			if (m == MATCH_YES)
+				return s;
+			if (m == MATCH_HIDDEN)
+				found = s;
+		}
+		if (link & 1)
+			return found;
+	}
+}
+
+static void *symbol_address(const struct object *o, const ElfW(Sym) *s)
+{
+	void *at = (void *)(o->base + s->st_value);
+
+	if (ELF64_ST_TYPE(s->st_info) == STT_GNU_IFUNC)
+		at = ((void *(*)(void))at)();
+	return at;
+}
+
+/* dl_iterate_phdr's callback: fills what is still empty from one object. */
+static int object_visit(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	bool *is_behind_us = arg;
+	const ElfW(Dyn) *dynamic = NULL;
+	struct object o;
+
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
+			dynamic = (const void *)(info->dlpi_addr +
+						 info->dlpi_phdr[i].p_vaddr);
+	if (dynamic == _DYNAMIC) {
+		*is_behind_us = true;
+		return 0;
+	}
+	if (!*is_behind_us || !dynamic || !object_read(&o, info->dlpi_addr, dynamic))
+		return 0;
+
+	for (size_t i = 0; i < N_ROWS; i++) {
+		void **slot = (void **)((char *)&real + rows[i].offset);
+
+		if (*slot)
+			continue;
+		const ElfW(Sym) *s = object_lookup(&o, rows[i].name,
+						   gnu_hash(rows[i].name),
+						   rows[i].version);
+		if (s)
+			*slot = symbol_address(&o, s);
+	}
+	return 0;
+}
+
+const char *real_init(void)
+{
+	static _Atomic bool is_done;
+	static const char *missing;
+	bool is_behind_us = false;
+
+	if (is_done)
+		return missing;
+	dl_iterate_phdr(object_visit, &is_behind_us);
+	for (size_t i = N_ROWS; i-- > 0;)
+		if (rows[i].is_needed && !*(void **)((char *)&real + rows[i].offset))
+			missing = rows[i].name;
+	is_done = true;
+	return missing;
+}
