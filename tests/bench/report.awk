@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+#
+# report.awk: samples (FIGURE PROCESSORS SYSTEM NUMBER) to a table and JSON.
+#
+# A row for each figure that has samples, in the order below.  A ratio under 1 says that
+# green needs less; where more is better, a ratio over 1 is the good one.
+
+BEGIN {
+	figure("create_join", "create + join, one by one", "ns", "less")
+	figure("create_many_first", "create 10,000, then join", "ns", "less")
+	figure("create_many_warm", "the same again", "ns", "less")
+	figure("yield", "yield, two tasks", "ns", "less")
+	figure("ping_pong", "condition variable round trip", "ns", "less")
+	figure("uncontended", "mutex lock + unlock, alone", "ns", "less")
+	figure("contended", "mutex, 8 threads", "Mops/s", "more")
+	figure("contended_fairness", "  fairness (Jain)", "", "more")
+	figure("sleepers", "tasks asleep at once", "", "more")
+	figure("sleepers_create", "  created, each", "ns", "less")
+	figure("sleepers_memory", "  memory, each", "bytes", "less")
+	figure("sleepers_rss", "    resident", "bytes", "less")
+	figure("sleepers_page_tables", "    page tables", "bytes", "less")
+	figure("sleepers_kernel_stack", "    kernel stacks (machine)", "bytes", "less")
+	figure("sleepers_slab", "    slab (machine)", "bytes", "less")
+	figure("sleepers_kernel_threads", "  kernel threads", "", "less")
+	n_systems = split("native green go", systems, " ")
+}
+
+{
+	key = $1 SUBSEP $2 SUBSEP $3
+	sample[key, ++n_samples[key]] = $4
+	seen[$1, $2] = 1
+	if ($2 > max_processors)
+		max_processors = $2
+}
+
+END {
+	printf "%-31s %2s %-6s %11s %11s %11s %12s %9s\n", "median of " runs, "P", "",
+		"native", "green", "Go", "green/native", "green/Go"
+	begin_json()
+	for (f = 1; f <= n_figures; f++)
+		for (p = 1; p <= max_processors; p++)
+			if ((name[f], p) in seen)
+				row(f, p)
+	printf "\n  ]\n}\n" > json
+	if (close(json) != 0)
+		exit 1
+}
+
+function figure(id, text, unit_, better_)
+{
+	name[++n_figures] = id
+	title[n_figures] = text
+	unit[n_figures] = unit_
+	better[n_figures] = better_
+}
+
+# The median, or "" when there is none.
+function median(key,    n, i, j, x, sorted)
+{
+	n = n_samples[key]
+	if (!n)
+		return ""
+	for (i = 1; i <= n; i++) {
+		x = sample[key, i] + 0
+		for (j = i - 1; j > 0 && sorted[j] > x; j--)
+			sorted[j + 1] = sorted[j]
+		sorted[j + 1] = x
+	}
+	return n % 2 ? sorted[(n + 1) / 2] : (sorted[n / 2] + sorted[n / 2 + 1]) / 2
+}
+
+# Or "" where one of the two says nothing, as the little that a neighbour left does.
+function ratio(a, b)
+{
+	return a == "" || b == "" || a < 0 || b <= 0 ? "" : a / b
+}
+
+function show(x)
+{
+	if (x == "")
+		return "-"
+	x += 0
+	if (x == int(x) || x >= 1000 || x <= -1000)
+		return grouped(sprintf("%.0f", x))
+	return sprintf(x < 10 ? "%.2f" : "%.1f", x)
+}
+
+function show_ratio(x)
+{
+	return x == "" ? "-" : sprintf(x < 0.01 ? "%.4f" : x < 10 ? "%.3f" : "%.1f", x)
+}
+
+function grouped(digits,    sign, out)
+{
+	sign = sub(/^-/, "", digits) ? "-" : ""
+	while (length(digits) > 3) {
+		out = "," substr(digits, length(digits) - 2) out
+		digits = substr(digits, 1, length(digits) - 3)
+	}
+	return sign digits out
+}
+
+function row(f, p,    s, m)
+{
+	for (s = 1; s <= n_systems; s++)
+		m[systems[s]] = median(name[f] SUBSEP p SUBSEP systems[s])
+	printf "%-31s %2d %-6s %11s %11s %11s %12s %9s\n", title[f], p, unit[f],
+		show(m["native"]), show(m["green"]), show(m["go"]),
+		show_ratio(ratio(m["green"], m["native"])),
+		show_ratio(ratio(m["green"], m["go"]))
+
+	printf "%s    {\"figure\": %s, \"processors\": %d, \"unit\": %s, \"better\": %s",
+		n_rows++ ? ",\n" : "", quoted(name[f]), p, quoted(unit[f]),
+		quoted(better[f]) > json
+	for (s = 1; s <= n_systems; s++)
+		cell(systems[s], name[f] SUBSEP p SUBSEP systems[s], m[systems[s]])
+	printf ",\n     \"green_to_native\": %s, \"green_to_go\": %s}",
+		number(ratio(m["green"], m["native"])), number(ratio(m["green"], m["go"])) > json
+}
+
+function cell(whose, key, middle,    i)
+{
+	printf ",\n     \"%s\": ", whose > json
+	if (middle == "") {
+		printf "null" > json
+		return
+	}
+	printf "{\"median\": %s, \"samples\": [", number(middle) > json
+	for (i = 1; i <= n_samples[key]; i++)
+		printf "%s%s", (i > 1 ? ", " : ""), sample[key, i] > json
+	printf "]}" > json
+}
+
+function begin_json()
+{
+	printf "{\n  \"date\": %s,\n  \"runs\": %d,\n", quoted(date), runs > json
+	printf "  \"machine\": {\"cpu\": %s, \"cpus\": %d, \"kernel\": %s, ",
+		quoted(cpu), n_cpus, quoted(kernel) > json
+	printf "\"libc\": %s, \"go\": %s},\n  \"figures\": [\n",
+		quoted(libc), quoted(go) > json
+}
+
+function number(x)
+{
+	return x == "" ? "null" : sprintf("%.6g", x)
+}
+
+function quoted(text)
+{
+	gsub(/[\\"]/, "", text)
+	return "\"" text "\""
+}
