@@ -14,6 +14,7 @@
 
 #include <elf.h>
 #include <link.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,8 +29,8 @@ struct row {
 	bool is_needed;      /* without it we can't run green */
 };
 
-#define ROW(name, version, is_needed)                                                    \
-	{ #name, (const char *)(version), offsetof(struct real, name), is_needed },
+#define ROW(name, version, is_needed) \
+	{#name, (const char *)(version), offsetof(struct real, name), is_needed},
 #define ROW_WRAP(name, version) ROW(name, version, true)
 #define ROW_TWIN(name, version) ROW(name, version, false)
 #define ROW_PASS(name, version)
@@ -42,27 +43,32 @@ static const struct row rows[] = {
 };
 enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };
 
+static void **pointer_of(const struct row *row)
+{
+	return (void **)((char *)&real + row->offset);
+}
+
 /* What a loaded object's dynamic section says about its symbols. */
 struct object {
-	ElfW(Addr) base;
-	const ElfW(Sym) *symbols;
+	Elf64_Addr base;
+	const Elf64_Sym *symbols;
 	const char *strings;
 	const uint32_t *gnu_hash;
-	const ElfW(Half) *versions; /* NULL: no symbol has one */
-	const char *definitions;    /* its list of ElfW(Verdef), NULL if it has none */
+	const Elf64_Half *versions; /* NULL: no symbol has one */
+	const char *definitions;    /* its list of Elf64_Verdef, NULL if it has none */
 };
 
-extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
+extern Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
 
-/* ld.so relocates an object's dynamic section in place, except where it is read-only. */
-static const void *object_address(ElfW(Addr) base, ElfW(Addr) value)
+/* ld.so relocates an object's dynamic section in place, except the vDSO's. */
+static const void *object_address(Elf64_Addr base, Elf64_Addr value)
 {
 	return (const void *)(value < base ? base + value : value);
 }
 
-static bool object_read(struct object *o, ElfW(Addr) base, const ElfW(Dyn) *d)
+static bool object_read(struct object *o, Elf64_Addr base, const Elf64_Dyn *d)
 {
-	*o = (struct object){ .base = base };
+	*o = (struct object){.base = base};
 	for (; d->d_tag != DT_NULL; d++) {
 		const void *at = object_address(base, d->d_un.d_ptr);
 
@@ -102,8 +108,8 @@ static const char *version_name(const struct object *o, unsigned int index)
 	const char *at = o->definitions;
 
 	while (at) {
-		const ElfW(Verdef) *def = (const void *)at;
-		const ElfW(Verdaux) *aux = (const void *)(at + def->vd_aux);
+		const Elf64_Verdef *def = (const void *)at;
+		const Elf64_Verdaux *aux = (const void *)(at + def->vd_aux);
 
 		if (def->vd_ndx == index)
 			return o->strings + aux->vda_name;
@@ -112,57 +118,56 @@ static const char *version_name(const struct object *o, unsigned int index)
 	return "";
 }
 
-enum match { MATCH_NONE, MATCH_HIDDEN, MATCH_YES };
-
 /*
- * As ld.so's own: a symbol without a version answers any request; a request without
- * a version wants the default one, and else takes a hidden one (there is then only one).
+ * As ld.so's own: a symbol without a version answers any request; a request without a
+ * version wants the default one, the one that is not hidden from new programs.
  */
-static enum match symbol_match(const struct object *o, size_t i, const char *version)
+static bool is_version(const struct object *o, size_t i, const char *version)
 {
 	const unsigned int hidden = 0x8000;
 
 	if (!o->versions)
-		return MATCH_YES;
+		return true;
 	unsigned int index = o->versions[i];
-	if (version)
-		return strcmp(version_name(o, index & ~hidden), version) ? MATCH_NONE :
-									   MATCH_YES;
-	return index & hidden ? MATCH_HIDDEN : MATCH_YES;
+	if (!version)
+		return !(index & hidden);
+	return !strcmp(version_name(o, index & ~hidden), version);
 }
 
-static const ElfW(Sym) *object_lookup(const struct object *o, const char *name,
-				      uint32_t hash, const char *version)
+static bool is_function(const Elf64_Sym *s)
 {
+	const int type = ELF64_ST_TYPE(s->st_info);
+
+	return s->st_shndx != SHN_UNDEF && (type == STT_FUNC || type == STT_GNU_IFUNC);
+}
+
+static const Elf64_Sym *object_lookup(const struct object *o, const struct row *row)
+{
+	const uint32_t hash = gnu_hash(row->name);
 	const uint32_t n_buckets = o->gnu_hash[0];
 	const uint32_t first = o->gnu_hash[1]; /* index of the first symbol hashed */
 	const uint32_t n_bloom = o->gnu_hash[2];
-	const ElfW(Addr) *bloom = (const void *)(o->gnu_hash + 4);
+	const Elf64_Addr *bloom = (const void *)(o->gnu_hash + 4);
 	const uint32_t *buckets = (const void *)(bloom + n_bloom);
 	const uint32_t *chains = buckets + n_buckets;
-	const ElfW(Sym) *found = NULL;
 
 	if (!n_buckets || buckets[hash % n_buckets] < first)
 		return NULL;
 	for (size_t i = buckets[hash % n_buckets];; i++) {
-		const ElfW(Sym) *s = &o->symbols[i];
-		uint32_t link = chains[i - first]; /* lowest bit: the last of its bucket */
+		const Elf64_Sym *s = &o->symbols[i];
+		const uint32_t link = chains[i - first]; /* bit 0: the bucket's last */
 
-		if ((link | 1) == (hash | 1) && s->st_shndx != SHN_UNDEF &&
-		    !strcmp(o->strings + s->st_name, name)) {
-			enum match m = symbol_match(o, i, version);
-
-			if (m == MATCH_YES)
-				return s;
-			if (m == MATCH_HIDDEN)
-				found = s;
-		}
+		if ((link | 1) == (hash | 1) && is_function(s) &&
+		    !strcmp(o->strings + s->st_name, row->name) &&
+		    is_version(o, i, row->version))
+			return s;
 		if (link & 1)
-			return found;
+			return NULL;
 	}
 }
 
-static void *symbol_address(const struct object *o, const ElfW(Sym) *s)
+/* An indirect function's symbol is that of a function which answers with the address. */
+static void *symbol_address(const struct object *o, const Elf64_Sym *s)
 {
 	void *at = (void *)(o->base + s->st_value);
 
@@ -175,14 +180,16 @@ static void *symbol_address(const struct object *o, const ElfW(Sym) *s)
 static int object_visit(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	bool *is_behind_us = arg;
-	const ElfW(Dyn) *dynamic = NULL;
+	const Elf64_Dyn *dynamic = NULL;
 	struct object o;
 
 	(void)size;
-	for (int i = 0; i < info->dlpi_phnum; i++)
-		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
-			dynamic = (const void *)(info->dlpi_addr +
-						 info->dlpi_phdr[i].p_vaddr);
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const Elf64_Phdr *p = &info->dlpi_phdr[i];
+
+		if (p->p_type == PT_DYNAMIC)
+			dynamic = (const void *)(info->dlpi_addr + p->p_vaddr);
+	}
 	if (dynamic == _DYNAMIC) {
 		*is_behind_us = true;
 		return 0;
@@ -191,15 +198,11 @@ static int object_visit(struct dl_phdr_info *info, size_t size, void *arg)
 		return 0;
 
 	for (size_t i = 0; i < N_ROWS; i++) {
-		void **slot = (void **)((char *)&real + rows[i].offset);
+		void **pointer = pointer_of(&rows[i]);
+		const Elf64_Sym *s = *pointer ? NULL : object_lookup(&o, &rows[i]);
 
-		if (*slot)
-			continue;
-		const ElfW(Sym) *s = object_lookup(&o, rows[i].name,
-						   gnu_hash(rows[i].name),
-						   rows[i].version);
 		if (s)
-			*slot = symbol_address(&o, s);
+			*pointer = symbol_address(&o, s);
 	}
 	return 0;
 }
@@ -210,12 +213,16 @@ const char *real_init(void)
 	static const char *missing;
 	bool is_behind_us = false;
 
-	if (is_done)
+	/* Pairs with the store below: the table, and missing, are complete. */
+	if (atomic_load_explicit(&is_done, memory_order_acquire))
 		return missing;
+
 	dl_iterate_phdr(object_visit, &is_behind_us);
-	for (size_t i = N_ROWS; i-- > 0;)
-		if (rows[i].is_needed && !*(void **)((char *)&real + rows[i].offset))
+	for (size_t i = 0; i < N_ROWS && !missing; i++)
+		if (rows[i].is_needed && !*pointer_of(&rows[i]))
 			missing = rows[i].name;
-	is_done = true;
+
+	/* Pairs with the load above. Two threads that meet here write the same values. */
+	atomic_store_explicit(&is_done, true, memory_order_release);
 	return missing;
 }
