@@ -43,7 +43,7 @@ LIB_CFLAGS := -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -fno-plt \
 LIB_LDFLAGS := -shared -Wl,-z,defs -Wl,-z,now -Wl,--no-undefined-version
 CLI_CFLAGS  := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -pthread \
 	-DPGREEN_VERSION='"$(VERSION)"'
-CLI_LIBS    := -ljansson -lxxhash
+CLI_LIBS    := -ljansson -lxxhash -ldl -lm
 
 SYMBOLS := $(wildcard interpose/symbols.def)
 EXPORTS := $(if $(SYMBOLS),$(B)/exports.map)

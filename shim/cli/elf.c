@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "elf.h"
+
+int elf_open(struct elf *e, const char *path)
+{
+	struct stat st;
+	void *data;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	*e = (struct elf){0};
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
+		close(fd);
+		return 0; /* nothing in it: ELF_NOT */
+	}
+	data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	close(fd);
+	if (data == MAP_FAILED)
+		return -errno;
+	e->data = data;
+	e->size = (size_t)st.st_size;
+	return 0;
+}
+
+void elf_close(struct elf *e)
+{
+	if (e->data)
+		munmap((void *)e->data, e->size);
+	*e = (struct elf){0};
+}
+
+/* @n bytes at @offset, or NULL when the file has not got them. */
+static const void *bytes_at(const struct elf *e, size_t offset, size_t n)
+{
+	if (offset > e->size || n > e->size - offset)
+		return NULL;
+	return e->data + offset;
+}
+
+/* The string at @offset, or "" when it does not end inside the file. */
+static const char *string_at(const struct elf *e, size_t offset)
+{
+	if (offset >= e->size || !memchr(e->data + offset, 0, e->size - offset))
+		return "";
+	return (const char *)e->data + offset;
+}
+
+static const Elf64_Ehdr *header(const struct elf *e)
+{
+	return bytes_at(e, 0, sizeof(Elf64_Ehdr));
+}
+
+static const Elf64_Phdr *segment(const struct elf *e, int i)
+{
+	const Elf64_Ehdr *h = header(e);
+
+	if (!h || i >= h->e_phnum)
+		return NULL;
+	return bytes_at(e, h->e_phoff + (size_t)i * sizeof(Elf64_Phdr),
+			sizeof(Elf64_Phdr));
+}
+
+static const Elf64_Shdr *section(const struct elf *e, unsigned i)
+{
+	const Elf64_Ehdr *h = header(e);
+
+	if (!h || !h->e_shoff || i >= h->e_shnum)
+		return NULL;
+	return bytes_at(e, h->e_shoff + i * sizeof(Elf64_Shdr), sizeof(Elf64_Shdr));
+}
+
+static const Elf64_Shdr *section_of_type(const struct elf *e, unsigned type)
+{
+	const Elf64_Shdr *s;
+
+	for (unsigned i = 0; (s = section(e, i)); i++)
+		if (s->sh_type == type)
+			return s;
+	return NULL;
+}
+
+const char *elf_loader(const struct elf *e)
+{
+	const Elf64_Phdr *p;
+
+	for (int i = 0; (p = segment(e, i)); i++)
+		if (p->p_type == PT_INTERP)
+			return string_at(e, p->p_offset);
+	return NULL;
+}
+
+enum elf_kind elf_kind(const struct elf *e)
+{
+	const Elf64_Ehdr *h = header(e);
+
+	if (!bytes_at(e, 0, EI_NIDENT) || memcmp(e->data, ELFMAG, SELFMAG) != 0)
+		return ELF_NOT;
+	if (e->data[EI_CLASS] != ELFCLASS64)
+		return ELF_32_BIT;
+	if (!h || h->e_phentsize != sizeof(Elf64_Phdr))
+		return ELF_NOT;
+	if (h->e_machine != EM_X86_64)
+		return ELF_OTHER_MACHINE;
+	return elf_loader(e) ? ELF_DYNAMIC : ELF_STATIC;
+}
+
+/* The dynamic symbols and the names that belong to them. */
+struct symbols {
+	const Elf64_Sym *sym;
+	size_t n;
+	size_t names; /* offset of the string table */
+};
+
+static struct symbols dynamic_symbols(const struct elf *e)
+{
+	const Elf64_Shdr *s = section_of_type(e, SHT_DYNSYM);
+	const Elf64_Shdr *names = s ? section(e, s->sh_link) : NULL;
+	const Elf64_Sym *sym = s ? bytes_at(e, s->sh_offset, s->sh_size) : NULL;
+
+	if (!names || !sym)
+		return (struct symbols){0};
+	return (struct symbols){sym, s->sh_size / sizeof(*sym), names->sh_offset};
+}
+
+bool elf_has_symbol(const struct elf *e, const char *name)
+{
+	struct symbols all = dynamic_symbols(e);
+
+	for (size_t i = 0; i < all.n; i++)
+		if (strcmp(string_at(e, all.names + all.sym[i].st_name), name) == 0)
+			return true;
+	return false;
+}
+
+/* The number under which one needed library's entry knows @version, or 0. */
+static unsigned number_in(const struct elf *e, const Elf64_Verneed *need, size_t names,
+			  const char *version)
+{
+	size_t at = (size_t)((const unsigned char *)need - e->data) + need->vn_aux;
+	const Elf64_Vernaux *aux;
+
+	for (int i = 0; i < need->vn_cnt; i++, at += aux->vna_next) {
+		aux = bytes_at(e, at, sizeof(*aux));
+		if (!aux)
+			break;
+		/* libc's alone: other libraries may name a version alike */
+		if (strcmp(string_at(e, names + aux->vna_name), version) == 0)
+			return aux->vna_other;
+	}
+	return 0;
+}
+
+static bool is_libc(const char *soname)
+{
+	return strncmp(soname, "libc.so.", 8) == 0 ||
+	       strncmp(soname, "libpthread.so.", 14) == 0;
+}
+
+/* Whether symbol version @number is libc's @version. */
+static bool is_version(const struct elf *e, unsigned number, const char *version)
+{
+	const Elf64_Shdr *s = section_of_type(e, SHT_GNU_verneed);
+	const Elf64_Shdr *names = s ? section(e, s->sh_link) : NULL;
+	size_t at = s ? s->sh_offset : 0;
+	const Elf64_Verneed *need;
+
+	for (unsigned i = 0; names && i < s->sh_info; i++, at += need->vn_next) {
+		need = bytes_at(e, at, sizeof(*need));
+		if (!need)
+			break;
+		if (is_libc(string_at(e, names->sh_offset + need->vn_file)) &&
+		    number_in(e, need, names->sh_offset, version) == number)
+			return true;
+	}
+	return false;
+}
+
+const char *elf_wants(const struct elf *e, const char *prefix, const char *version)
+{
+	struct symbols all = dynamic_symbols(e);
+	const Elf64_Shdr *s = section_of_type(e, SHT_GNU_versym);
+	const Elf64_Half *numbers = s ? bytes_at(e, s->sh_offset, all.n * 2) : NULL;
+
+	for (size_t i = 1; numbers && i < all.n; i++) {
+		const char *name = string_at(e, all.names + all.sym[i].st_name);
+
+		if (all.sym[i].st_shndx == SHN_UNDEF &&
+		    strncmp(name, prefix, strlen(prefix)) == 0 && numbers[i] > 1 &&
+		    is_version(e, numbers[i] & 0x7fff, version))
+			return name;
+	}
+	return NULL;
+}
+
+/*
+ * Whether the bytes before @p set %eax to a system call's number: `mov $n,%eax`,
+ * `mov $n,%rax` or `xor %eax,%eax`.  Without this, one in some ten thousand bytes
+ * of any large library would look like a system call.
+ */
+static bool loads_number_before(const unsigned char *start, const unsigned char *p)
+{
+	enum { LOOK_BACK = 48, MAX_NUMBER = 512 };
+
+	for (const unsigned char *q = p - 2; q >= start && q > p - LOOK_BACK; q--) {
+		if (q[0] == 0x31 && q[1] == 0xc0)
+			return true;
+		if (p - q < 5)
+			continue;
+		if (q[0] == 0xb8 && q[2] < MAX_NUMBER / 256 && !q[3] && !q[4])
+			return true;
+		if (p - q >= 7 && q[0] == 0x48 && q[1] == 0xc7 && q[2] == 0xc0 &&
+		    q[4] < MAX_NUMBER / 256 && !q[5] && !q[6])
+			return true;
+	}
+	return false;
+}
+
+static int count_syscalls_in(const unsigned char *start, size_t size)
+{
+	const unsigned char *end = start + size;
+	const unsigned char *p = start;
+	int n = 0;
+
+	while (p < end && (p = memchr(p, 0x0f, (size_t)(end - p)))) {
+		if (p + 1 < end && p[1] == 0x05 && loads_number_before(start, p))
+			n++;
+		p++;
+	}
+	return n;
+}
+
+int elf_count_syscalls(const struct elf *e)
+{
+	const Elf64_Phdr *p;
+	int n = 0;
+
+	for (int i = 0; (p = segment(e, i)); i++) {
+		const unsigned char *code = bytes_at(e, p->p_offset, p->p_filesz);
+
+		if (p->p_type == PT_LOAD && p->p_flags & PF_X && code)
+			n += count_syscalls_in(code, p->p_filesz);
+	}
+	return n;
+}
