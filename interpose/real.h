@@ -11,15 +11,18 @@
 #ifndef PGREEN_REAL_H
 #define PGREEN_REAL_H
 
+/* Fortified headers define inline read, poll and others: these are ours to define. */
+#undef _FORTIFY_SOURCE
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-/* Fortified headers define inline read, poll and others: these are ours to define. */
-#undef _FORTIFY_SOURCE
+#include <features.h>
+#if !defined(__USE_GNU) || __USE_FORTIFY_LEVEL > 0 || defined(_PTHREAD_H)
+#error "real.h comes before any header of libc"
+#endif
 
-/* The headers rename these two; what libc exports under these names is wanted. */
+/* The header makes this another name of sched_yield; here libc's own symbol is meant. */
 #define pthread_yield pthread_yield_as_renamed
-#define pthread_mutex_consistent_np pthread_mutex_consistent_np_as_renamed
 
 #include <fcntl.h>
 #include <grp.h>
@@ -51,11 +54,9 @@
 #include <unistd.h>
 
 #undef pthread_yield
-#undef pthread_mutex_consistent_np
 
-/* Exported by libc and declared by no header, or not under their own names. */
+/* Exported by libc and declared by no header. */
 int pthread_yield(void);
-__typeof__(pthread_mutex_consistent) pthread_mutex_consistent_np;
 __typeof__(pthread_mutex_destroy) __pthread_mutex_destroy;
 __typeof__(pthread_mutex_lock) __pthread_mutex_lock;
 __typeof__(pthread_mutex_trylock) __pthread_mutex_trylock;
