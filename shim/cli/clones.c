@@ -29,18 +29,19 @@ static size_t ring_size(void)
 static int open_event(pid_t pid, int cpu)
 {
 	struct perf_event_attr attr = {
-		.type = PERF_TYPE_SOFTWARE,
-		.size = sizeof(attr),
-		.config = PERF_COUNT_SW_DUMMY,
-		.task = 1,
-		.inherit = 1,
-		.disabled = 1,
-		.enable_on_exec = 1,
-		.exclude_kernel = 1,
-		.exclude_hv = 1,
+	    .type = PERF_TYPE_SOFTWARE,
+	    .size = sizeof(attr),
+	    .config = PERF_COUNT_SW_DUMMY,
+	    .task = 1,
+	    .inherit = 1,
+	    .disabled = 1,
+	    .enable_on_exec = 1,
+	    .exclude_kernel = 1,
+	    .exclude_hv = 1,
 	};
 
-	return (int)syscall(SYS_perf_event_open, &attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+	return (int)syscall(SYS_perf_event_open, &attr, pid, cpu, -1,
+			    PERF_FLAG_FD_CLOEXEC);
 }
 
 static int add_ring(struct clones *c, pid_t pid, int cpu)
@@ -78,8 +79,8 @@ int clones_start(struct clones *c, pid_t pid)
 	int n = get_nprocs_conf(), r = 0;
 
 	*c = (struct clones){
-		.fd = calloc((size_t)n, sizeof(*c->fd)),
-		.ring = calloc((size_t)n, sizeof(*c->ring)),
+	    .fd = calloc((size_t)n, sizeof(*c->fd)),
+	    .ring = calloc((size_t)n, sizeof(*c->ring)),
 	};
 	if (!c->fd || !c->ring)
 		r = -ENOMEM;

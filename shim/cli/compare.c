@@ -63,13 +63,13 @@ static void apply_option(struct options *o, int c)
 static int parse_options(struct options *o, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"runs", required_argument, NULL, 'n'},
-		{"procs", required_argument, NULL, 'p'},
-		{"stack", required_argument, NULL, 's'},
-		{"json", required_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{0},
+	    {"runs", required_argument, NULL, 'n'},
+	    {"procs", required_argument, NULL, 'p'},
+	    {"stack", required_argument, NULL, 's'},
+	    {"json", required_argument, NULL, 'j'},
+	    {"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'V'},
+	    {0},
 	};
 	int c;
 
@@ -145,8 +145,8 @@ static void measure_all(struct comparison *c, off_t stdin_start)
 
 		lseek(c->subject->stdin_fd, stdin_start, SEEK_SET);
 		progress_start(&progress, sides[side], i / 2 + 1, c->n_runs);
-		r = measure_run(&c->run[side][i / 2], c->subject, c->launch, side == GREEN,
-				&progress);
+		r = measure_run(&c->run[side][i / 2], c->subject, c->launch,
+				side == GREEN, &progress);
 		if (r == -EINTR)
 			interrupt_die();
 		if (r < 0)
@@ -176,7 +176,8 @@ int compare_main(int argc, char **argv)
 	program_require(&p, subject.argv[0]);
 	program_refuse_impossible(&p);
 	if (p.verdict == VERDICT_NATIVE)
-		refuse(STATUS_REFUSED, "%s would run natively both times: %s", p.path, p.reason);
+		refuse(STATUS_REFUSED, "%s would run natively both times: %s", p.path,
+		       p.reason);
 	launch_require_library(&o.launch);
 	subject.path = p.path;
 	subject.stdin_fd = repeatable_stdin(&stdin_start);

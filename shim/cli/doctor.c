@@ -86,16 +86,18 @@ static int examine_file(const char *path)
 	n = elf_count_syscalls(&e);
 	if (n)
 		finding(FINDING_NOTE, "system calls",
-			"%s has about %d of its own: a wait in one holds a kernel thread until "
+			"%s has about %d of its own: a wait in one holds a kernel thread "
+			"until "
 			"the processor is handed off",
 			name, n);
 	if (n && strncmp(name, "libgomp.so", 10) == 0)
 		finding(FINDING_NOTE, "OpenMP",
-			"libgomp waits by a system call of its own, and spins before: correct, slower");
+			"libgomp waits by a system call of its own, and spins before: "
+			"correct, slower");
 	old = elf_wants(&e, "pthread_cond_", "GLIBC_2.2.5");
 	if (old)
-		finding(FINDING_NO, "old symbols", "%s uses %s@GLIBC_2.2.5, of another layout",
-			name, old);
+		finding(FINDING_NO, "old symbols",
+			"%s uses %s@GLIBC_2.2.5, of another layout", name, old);
 	elf_close(&e);
 	return n;
 }
@@ -109,8 +111,8 @@ static void examine_files(const struct program *p)
 
 	while (list && fgets(line, sizeof(line), list)) {
 		if (strstr(line, "not found"))
-			finding(FINDING_NO, "libraries", "%.*s", (int)strcspn(line + 1, "\n"),
-				line + 1);
+			finding(FINDING_NO, "libraries", "%.*s",
+				(int)strcspn(line + 1, "\n"), line + 1);
 		path = path_in(line);
 		if (path) {
 			n += examine_file(path);
@@ -124,7 +126,8 @@ static void examine_files(const struct program *p)
 	if (status != 0)
 		finding(FINDING_NOTE, "libraries", "the loader could not list them all");
 	if (n == 0)
-		finding(FINDING_OK, "system calls", "none outside libc in %d files", n_files);
+		finding(FINDING_OK, "system calls", "none outside libc in %d files",
+			n_files);
 }
 
 static void examine_verdict(const struct program *p)
@@ -134,10 +137,11 @@ static void examine_verdict(const struct program *p)
 	if (p->verdict == VERDICT_IMPOSSIBLE)
 		finding(FINDING_NO, "program", "%s: %s", p->binary, p->reason);
 	else if (p->verdict == VERDICT_NATIVE)
-		finding(FINDING_NOTE, "program", "%s runs natively: %s", p->binary, p->reason);
+		finding(FINDING_NOTE, "program", "%s runs natively: %s", p->binary,
+			p->reason);
 	else
-		finding(FINDING_OK, "program", "%s: x86-64, dynamically linked, no privileges",
-			p->binary);
+		finding(FINDING_OK, "program",
+			"%s: x86-64, dynamically linked, no privileges", p->binary);
 }
 
 static void examine_program(const char *name)
@@ -157,9 +161,9 @@ static void examine_program(const char *name)
 int doctor_main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{0},
+	    {"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'V'},
+	    {0},
 	};
 	int c;
 

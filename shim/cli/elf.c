@@ -202,25 +202,37 @@ const char *elf_wants(const struct elf *e, const char *prefix, const char *versi
 }
 
 /*
- * Whether the bytes before @p set %eax to a system call's number: `mov $n,%eax`,
- * `mov $n,%rax` or `xor %eax,%eax`.  Without this, one in some ten thousand bytes
- * of any large library would look like a system call.
+ * Whether an instruction at @q sets %eax to what may be a system call's number: a
+ * constant, or another register where the compiler keeps one for several calls.
  */
-static bool loads_number_before(const unsigned char *start, const unsigned char *p)
+static bool loads_number(const unsigned char *q, size_t room)
 {
-	enum { LOOK_BACK = 48, MAX_NUMBER = 512 };
+	enum { MAX_NUMBER = 512 };
 
-	for (const unsigned char *q = p - 2; q >= start && q > p - LOOK_BACK; q--) {
-		if (q[0] == 0x31 && q[1] == 0xc0)
+	if (room >= 2 && q[0] == 0x89 && (q[1] & 0xc7) == 0xc0)
+		return true;
+	if (room >= 5 && q[0] == 0xb8 && q[2] < MAX_NUMBER / 256 && !q[3] && !q[4])
+		return true;
+	return room >= 7 && q[0] == 0x48 && q[1] == 0xc7 && q[2] == 0xc0 &&
+	       q[4] < MAX_NUMBER / 256 && !q[5] && !q[6];
+}
+
+/*
+ * Two bytes alone say little: any large library holds 0f 05 by chance, most often in
+ * a distance, whose next byte is 0, which begins nothing that a compiler emits.
+ */
+static bool looks_like_syscall(const unsigned char *start, const unsigned char *p,
+			       const unsigned char *end)
+{
+	enum { LOOK_BACK = 32 };
+
+	if (end - p < 3 || p[1] != 0x05 || p[2] == 0)
+		return false;
+	if (p - start >= 2 && p[-2] == 0x31 && p[-1] == 0xc0) /* xor %eax,%eax: read */
+		return true;
+	for (const unsigned char *q = p - 2; q >= start && q >= p - LOOK_BACK; q--)
+		if (loads_number(q, (size_t)(p - q)))
 			return true;
-		if (p - q < 5)
-			continue;
-		if (q[0] == 0xb8 && q[2] < MAX_NUMBER / 256 && !q[3] && !q[4])
-			return true;
-		if (p - q >= 7 && q[0] == 0x48 && q[1] == 0xc7 && q[2] == 0xc0 &&
-		    q[4] < MAX_NUMBER / 256 && !q[5] && !q[6])
-			return true;
-	}
 	return false;
 }
 
@@ -230,11 +242,8 @@ static int count_syscalls_in(const unsigned char *start, size_t size)
 	const unsigned char *p = start;
 	int n = 0;
 
-	while (p < end && (p = memchr(p, 0x0f, (size_t)(end - p)))) {
-		if (p + 1 < end && p[1] == 0x05 && loads_number_before(start, p))
-			n++;
-		p++;
-	}
+	for (; p < end && (p = memchr(p, 0x0f, (size_t)(end - p))); p++)
+		n += looks_like_syscall(start, p, end);
 	return n;
 }
 

@@ -18,10 +18,10 @@ struct elf {
 };
 
 enum elf_kind {
-	ELF_NOT,	   /* something else: a script, data */
-	ELF_32_BIT,	   /* includes x32 */
+	ELF_NOT,           /* something else: a script, data */
+	ELF_32_BIT,        /* includes x32 */
 	ELF_OTHER_MACHINE, /* 64 bits, but not x86-64 */
-	ELF_STATIC,	   /* no loader is asked for, so nobody reads LD_PRELOAD */
+	ELF_STATIC,        /* no loader is asked for, so nobody reads LD_PRELOAD */
 	ELF_DYNAMIC,
 };
 

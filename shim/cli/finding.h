@@ -10,7 +10,7 @@ enum level {
 };
 
 void finding(enum level level, const char *subject, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 /* How many were FINDING_NO. */
 int finding_count_no(void);

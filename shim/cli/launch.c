@@ -51,9 +51,10 @@ void launch_require_library(struct launch *l)
 		       LIBRARY_NAME);
 	/* ld.so splits LD_PRELOAD at both, expands $ORIGIN, and has no quoting */
 	if (strpbrk(l->library, " :$"))
-		refuse(STATUS_REFUSED,
-		       "LD_PRELOAD cannot hold a path with a space, a colon or a dollar: %s",
-		       l->library);
+		refuse(
+		    STATUS_REFUSED,
+		    "LD_PRELOAD cannot hold a path with a space, a colon or a dollar: %s",
+		    l->library);
 }
 
 void launch_set_procs(struct launch *l, const char *argument)
@@ -62,7 +63,8 @@ void launch_set_procs(struct launch *l, const char *argument)
 	long n = strtol(argument, &end, 10);
 
 	if (end == argument || *end || n < 1 || n > INT_MAX)
-		refuse(STATUS_REFUSED, "-p wants a number of processors, not '%s'", argument);
+		refuse(STATUS_REFUSED, "-p wants a number of processors, not '%s'",
+		       argument);
 	l->procs = argument;
 }
 
@@ -86,7 +88,8 @@ void launch_set_stack(struct launch *l, const char *argument)
 	unsigned long long n = parse_size(argument);
 
 	if (n == 0)
-		refuse(STATUS_REFUSED, "--stack wants a size such as 65536, 256K or 1M, not '%s'",
+		refuse(STATUS_REFUSED,
+		       "--stack wants a size such as 65536, 256K or 1M, not '%s'",
 		       argument);
 	snprintf(bytes, sizeof(bytes), "%llu", n);
 	l->stack = bytes;
@@ -156,11 +159,11 @@ int launch_exec(const char *path, char **argv)
 static int parse_options(struct launch *l, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"procs", required_argument, NULL, 'p'},
-		{"stack", required_argument, NULL, 's'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{0},
+	    {"procs", required_argument, NULL, 'p'},
+	    {"stack", required_argument, NULL, 's'},
+	    {"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'V'},
+	    {0},
 	};
 	int c;
 

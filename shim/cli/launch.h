@@ -7,8 +7,8 @@
 
 struct launch {
 	char library[PATH_MAX]; /* libpgreen.so, absolute */
-	const char *procs;	/* GOMAXPROCS, or NULL: the environment's */
-	const char *stack;	/* PGREEN_STACK in bytes, or NULL */
+	const char *procs;      /* GOMAXPROCS, or NULL: the environment's */
+	const char *stack;      /* PGREEN_STACK in bytes, or NULL */
 };
 
 /* Finds the library.  0 or -ENOENT. */

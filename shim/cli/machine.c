@@ -40,15 +40,15 @@ static void examine_library(void)
 static void examine_libc(void)
 {
 	static const char *const names[] = {
-		"_dl_allocate_tls",
-		"_dl_allocate_tls_init",
-		"_dl_get_tls_static_info",
-		"_thread_db_sizeof_pthread",
-		"_thread_db_pthread_tid",
-		"_thread_db_pthread_specific",
-		"__ctype_init",
-		"__call_tls_dtors",
-		"__resp",
+	    "_dl_allocate_tls",
+	    "_dl_allocate_tls_init",
+	    "_dl_get_tls_static_info",
+	    "_thread_db_sizeof_pthread",
+	    "_thread_db_pthread_tid",
+	    "_thread_db_pthread_specific",
+	    "__ctype_init",
+	    "__call_tls_dtors",
+	    "__resp",
 	};
 	enum { N_NAMES = sizeof(names) / sizeof(names[0]) };
 	const char *version = gnu_get_libc_version();
@@ -58,11 +58,13 @@ static void examine_libc(void)
 		if (dlsym(RTLD_DEFAULT, names[i]))
 			continue;
 		n_missing++;
-		finding(FINDING_NO, "libc", "glibc %s does not export %s", version, names[i]);
+		finding(FINDING_NO, "libc", "glibc %s does not export %s", version,
+			names[i]);
 	}
 	if (n_missing == 0)
-		finding(FINDING_OK, "libc", "glibc %s exports all %d private symbols needed",
-			version, N_NAMES);
+		finding(FINDING_OK, "libc",
+			"glibc %s exports all %d private symbols needed", version,
+			N_NAMES);
 }
 
 static void examine_fsgsbase(void)
@@ -70,7 +72,8 @@ static void examine_fsgsbase(void)
 	enum { HWCAP2_FSGSBASE_BIT = 1 << 1 };
 
 	if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT)
-		finding(FINDING_OK, "FSGSBASE", "a switch sets %%fs without a system call");
+		finding(FINDING_OK, "FSGSBASE",
+			"a switch sets %%fs without a system call");
 	else
 		finding(FINDING_NOTE, "FSGSBASE",
 			"not available: each switch makes an arch_prctl system call");
@@ -91,13 +94,15 @@ static long read_number(const char *path)
 static void examine_guards(void)
 {
 	size_t size = (size_t)sysconf(_SC_PAGESIZE);
-	void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *page =
+	    mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bool can = page != MAP_FAILED && madvise(page, size, MADV_GUARD_INSTALL) == 0;
 
 	if (page != MAP_FAILED)
 		munmap(page, size);
 	if (can)
-		finding(FINDING_OK, "stack guards", "MADV_GUARD_INSTALL, which splits no mapping");
+		finding(FINDING_OK, "stack guards",
+			"MADV_GUARD_INSTALL, which splits no mapping");
 	else
 		finding(FINDING_NOTE, "stack guards",
 			"no MADV_GUARD_INSTALL before Linux 6.13: guards only while "
@@ -120,7 +125,8 @@ static void examine_memory(void)
 {
 	if (read_number("/proc/sys/vm/overcommit_memory") == 2)
 		finding(FINDING_NOTE, "memory",
-			"vm.overcommit_memory is 2: every stack counts in full, so fewer threads fit");
+			"vm.overcommit_memory is 2: every stack counts in full, so fewer "
+			"threads fit");
 }
 
 /* How many CPUs one group's cpu.max allows; INFINITY without a limit. */
@@ -173,10 +179,11 @@ static void examine_processors(void)
 	if (ceil(limit) < n_cpus) /* as Go 1.25: never one for a limit's sake alone */
 		n = (int)fmax(ceil(limit), 2);
 	if (isinf(limit))
-		finding(FINDING_OK, "processors", "%d by affinity, no cgroup limit", n_cpus);
+		finding(FINDING_OK, "processors", "%d by affinity, no cgroup limit",
+			n_cpus);
 	else
-		finding(FINDING_OK, "processors", "%d by affinity, %.2f by cgroup cpu.max", n_cpus,
-			limit);
+		finding(FINDING_OK, "processors",
+			"%d by affinity, %.2f by cgroup cpu.max", n_cpus, limit);
 	if (chosen && *chosen)
 		finding(FINDING_OK, "GOMAXPROCS", "%s, from the environment", chosen);
 	else

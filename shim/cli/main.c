@@ -11,9 +11,9 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } commands[] = {
-	{"run", launch_main},
-	{"compare", compare_main},
-	{"doctor", doctor_main},
+    {"run", launch_main},
+    {"compare", compare_main},
+    {"doctor", doctor_main},
 };
 
 int main(int argc, char **argv)

@@ -19,19 +19,19 @@
 #include "tree.h"
 
 enum {
-	PIPE_SIZE = 1 << 20,	 /* fewer wake-ups for a program that writes much */
-	SAMPLE_MIN_NS = 200000,	 /* a short program's threads are gone in a millisecond */
+	PIPE_SIZE = 1 << 20,     /* fewer wake-ups for a program that writes much */
+	SAMPLE_MIN_NS = 200000,  /* a short program's threads are gone in a millisecond */
 	SAMPLE_MAX_NS = 5000000, /* a long one's are not worth more than 1 % of a CPU */
-	ORPHAN_WAIT_S = 2,	 /* for what still holds the streams after the end */
-	STOP_WAIT_S = 2,	 /* from SIGTERM to SIGKILL */
+	ORPHAN_WAIT_S = 2,       /* for what still holds the streams after the end */
+	STOP_WAIT_S = 2,         /* from SIGTERM to SIGKILL */
 };
 
 /* A run under way. */
 struct active {
 	pid_t pid;
 	int pidfd;
-	int go;		/* closing it lets the child exec */
-	int stream[2];	/* read ends; -1 after the end of file */
+	int go;        /* closing it lets the child exec */
+	int stream[2]; /* read ends; -1 after the end of file */
 	double start_s, end_s;
 	bool has_ended;
 	struct rusage usage;
@@ -104,7 +104,8 @@ static void close_pipes(int pipes[3][2], int end)
 }
 
 /* Three pipes: stdout, stderr, and the one that holds the child back. */
-static int start(struct active *a, const struct subject *s, const struct launch *l, bool green)
+static int start(struct active *a, const struct subject *s, const struct launch *l,
+		 bool green)
 {
 	int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, r = 0;
 
@@ -176,9 +177,9 @@ static int wait_for_news(struct active *a)
 				      : ns > SAMPLE_MAX_NS ? SAMPLE_MAX_NS
 							   : ns};
 	struct pollfd fds[3] = {
-		{a->stream[0], POLLIN, 0},
-		{a->stream[1], POLLIN, 0},
-		{a->has_ended ? -1 : a->pidfd, POLLIN, 0},
+	    {a->stream[0], POLLIN, 0},
+	    {a->stream[1], POLLIN, 0},
+	    {a->has_ended ? -1 : a->pidfd, POLLIN, 0},
 	};
 
 	ppoll(fds, 3, &timeout, interrupt_mask());
@@ -260,8 +261,8 @@ static void finish(struct active *a, struct run *run)
 		;
 }
 
-int measure_run(struct run *run, const struct subject *s, const struct launch *l, bool green,
-		struct progress *progress)
+int measure_run(struct run *run, const struct subject *s, const struct launch *l,
+		bool green, struct progress *progress)
 {
 	struct active a = {0};
 	int r = start(&a, s, l, green);

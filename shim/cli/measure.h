@@ -44,8 +44,8 @@ struct subject {
  * Runs @s and waits for it.  0; or -EINTR after a signal to stop, when the
  * program has been stopped too; or another -errno.
  */
-int measure_run(struct run *run, const struct subject *s, const struct launch *l, bool green,
-		struct progress *progress);
+int measure_run(struct run *run, const struct subject *s, const struct launch *l,
+		bool green, struct progress *progress);
 
 bool output_equal(const struct output *a, const struct output *b);
 

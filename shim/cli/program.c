@@ -39,7 +39,8 @@ static int check_executable(const char *path)
 }
 
 /* Looks in one directory of PATH; an empty one means the current directory. */
-static int find_in(struct program *p, const char *dir, size_t dir_length, const char *name)
+static int find_in(struct program *p, const char *dir, size_t dir_length,
+		   const char *name)
 {
 	int n = snprintf(p->path, sizeof(p->path), "%.*s%s%s", (int)dir_length, dir,
 			 dir_length ? "/" : "", name);
@@ -96,7 +97,8 @@ static void judge_symbols(struct program *p, const struct elf *e)
 
 	if (old)
 		judge(p, VERDICT_IMPOSSIBLE,
-		      "it uses %s of before 2003 (GLIBC_2.2.5), which has another layout", old);
+		      "it uses %s of before 2003 (GLIBC_2.2.5), which has another layout",
+		      old);
 	else if (elf_has_symbol(e, "__asan_init"))
 		judge(p, VERDICT_NATIVE, "it is built with AddressSanitizer");
 	else if (elf_has_symbol(e, "__tsan_init"))
@@ -113,7 +115,8 @@ static void judge_dynamic(struct program *p, const struct elf *e)
 		judge(p, VERDICT_IMPOSSIBLE, "its loader is %s, not glibc's", loader);
 	else if (privilege)
 		judge(p, VERDICT_IMPOSSIBLE,
-		      "%s, and the loader ignores LD_PRELOAD for such programs", privilege);
+		      "%s, and the loader ignores LD_PRELOAD for such programs",
+		      privilege);
 	else
 		judge_symbols(p, e);
 }
@@ -153,7 +156,8 @@ static int judge_binary(struct program *p)
 	case ELF_NOT:
 		more = follow_script(p, &e);
 		if (more == 0)
-			judge(p, VERDICT_IMPOSSIBLE, "it is neither an ELF program nor a #! script");
+			judge(p, VERDICT_IMPOSSIBLE,
+			      "it is neither an ELF program nor a #! script");
 		break;
 	case ELF_32_BIT:
 		judge(p, VERDICT_IMPOSSIBLE, "it is a 32-bit program");
@@ -162,7 +166,8 @@ static int judge_binary(struct program *p)
 		judge(p, VERDICT_IMPOSSIBLE, "it is not an x86-64 program");
 		break;
 	case ELF_STATIC:
-		judge(p, VERDICT_IMPOSSIBLE, "it is statically linked, so nothing can be preloaded");
+		judge(p, VERDICT_IMPOSSIBLE,
+		      "it is statically linked, so nothing can be preloaded");
 		break;
 	case ELF_DYNAMIC:
 		judge_dynamic(p, &e);
@@ -198,8 +203,8 @@ void program_require(struct program *p, const char *name)
 	int r = program_find(p, name);
 
 	if (r < 0)
-		refuse(r == -ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN, "'%s': %s", name,
-		       strerror(-r));
+		refuse(r == -ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN, "'%s': %s",
+		       name, strerror(-r));
 }
 
 void program_refuse_impossible(const struct program *p)
@@ -208,6 +213,6 @@ void program_refuse_impossible(const struct program *p)
 		return;
 	if (strcmp(p->path, p->binary) == 0)
 		refuse(STATUS_REFUSED, "%s cannot run green: %s", p->path, p->reason);
-	refuse(STATUS_REFUSED, "%s cannot run green: its interpreter is %s, and %s", p->path,
-	       p->binary, p->reason);
+	refuse(STATUS_REFUSED, "%s cannot run green: its interpreter is %s, and %s",
+	       p->path, p->binary, p->reason);
 }

@@ -6,8 +6,8 @@
 #include <limits.h>
 
 enum verdict {
-	VERDICT_GREEN,	    /* nothing speaks against it */
-	VERDICT_NATIVE,	    /* runs, but only natively: @reason */
+	VERDICT_GREEN,      /* nothing speaks against it */
+	VERDICT_NATIVE,     /* runs, but only natively: @reason */
 	VERDICT_IMPOSSIBLE, /* refused: @reason */
 };
 

@@ -20,8 +20,8 @@ void progress_tick(struct progress *p, double elapsed_s, long n_threads, uint64_
 	if (!p->on_terminal || elapsed_s < p->shown_at_s + 0.1)
 		return;
 	p->shown_at_s = elapsed_s;
-	fprintf(stderr, "\r\033[K%s  %.1f s  %ld threads  %.1f MiB out", p->label, elapsed_s,
-		n_threads, (double)n_bytes / (1 << 20));
+	fprintf(stderr, "\r\033[K%s  %.1f s  %ld threads  %.1f MiB out", p->label,
+		elapsed_s, n_threads, (double)n_bytes / (1 << 20));
 }
 
 void progress_end(struct progress *p, double elapsed_s, long n_threads)

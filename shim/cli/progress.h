@@ -8,7 +8,7 @@
 
 struct progress {
 	bool on_terminal;
-	char label[32];	   /* "green 2/3" */
+	char label[32];    /* "green 2/3" */
 	double shown_at_s; /* since the run's start; when the line was last drawn */
 };
 
@@ -16,7 +16,8 @@ void progress_init(struct progress *p);
 void progress_start(struct progress *p, const char *side, int run, int n_runs);
 
 /* May be called often: draws ten times a second at most. */
-void progress_tick(struct progress *p, double elapsed_s, long n_threads, uint64_t n_bytes);
+void progress_tick(struct progress *p, double elapsed_s, long n_threads,
+		   uint64_t n_bytes);
 
 void progress_end(struct progress *p, double elapsed_s, long n_threads);
 

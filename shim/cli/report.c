@@ -13,14 +13,14 @@ static const struct {
 	const char *name, *key;
 	enum unit unit;
 } metrics[N_METRICS] = {
-	[PEAK_THREADS] = {"peak kernel threads", "peak_threads", COUNT},
-	[THREADS_CREATED] = {"threads created", "threads_created", COUNT},
-	[PEAK_RSS] = {"peak memory", "peak_rss_bytes", BYTES},
-	[VOLUNTARY] = {"voluntary switches", "voluntary_switches", COUNT},
-	[INVOLUNTARY] = {"involuntary switches", "involuntary_switches", COUNT},
-	[USER_TIME] = {"user time", "user_seconds", SECONDS},
-	[SYSTEM_TIME] = {"system time", "system_seconds", SECONDS},
-	[WALL_TIME] = {"wall time", "wall_seconds", SECONDS},
+    [PEAK_THREADS] = {"peak kernel threads", "peak_threads", COUNT},
+    [THREADS_CREATED] = {"threads created", "threads_created", COUNT},
+    [PEAK_RSS] = {"peak memory", "peak_rss_bytes", BYTES},
+    [VOLUNTARY] = {"voluntary switches", "voluntary_switches", COUNT},
+    [INVOLUNTARY] = {"involuntary switches", "involuntary_switches", COUNT},
+    [USER_TIME] = {"user time", "user_seconds", SECONDS},
+    [SYSTEM_TIME] = {"system time", "system_seconds", SECONDS},
+    [WALL_TIME] = {"wall time", "wall_seconds", SECONDS},
 };
 static const char *const sides[] = {[NATIVE] = "native", [GREEN] = "green"};
 static const char *const streams[] = {"stdout", "stderr"};
@@ -68,7 +68,7 @@ struct agreement report_agreement(const struct comparison *c)
 			same.status &= r->wait_status == first->wait_status;
 			for (int s = 0; s < 2; s++)
 				same.output[s] &=
-					output_equal(&r->output[s], &first->output[s]);
+				    output_equal(&r->output[s], &first->output[s]);
 		}
 	}
 	return same;
@@ -127,8 +127,9 @@ static const struct run *telling_run(const struct comparison *c, int side, int s
 
 	for (int i = 0; i < c->n_runs; i++) {
 		r = &c->run[side][i];
-		if (stream < 0 ? r->wait_status != first->wait_status
-			       : !output_equal(&r->output[stream], &first->output[stream]))
+		if (stream < 0
+			? r->wait_status != first->wait_status
+			: !output_equal(&r->output[stream], &first->output[stream]))
 			return r;
 	}
 	return &c->run[side][0];
@@ -160,13 +161,16 @@ static void print_notes(const struct comparison *c, FILE *to)
 
 	for (int i = 1; i < c->n_runs; i++)
 		for (int s = 0; s < 2; s++)
-			steady &= output_equal(&c->run[NATIVE][i].output[s], &first->output[s]);
+			steady &=
+			    output_equal(&c->run[NATIVE][i].output[s], &first->output[s]);
 	if (!steady)
-		fprintf(to, "\nThe native runs differ among themselves: the program's output "
-			    "is not the same twice.\n");
+		fprintf(to,
+			"\nThe native runs differ among themselves: the program's output "
+			"is not the same twice.\n");
 	if (isnan(median(c, NATIVE, THREADS_CREATED)))
-		fprintf(to, "\nThreads created are not known: perf_event_open is not allowed "
-			    "here (kernel.perf_event_paranoid), or its buffers ran over.\n");
+		fprintf(to,
+			"\nThreads created are not known: perf_event_open is not allowed "
+			"here (kernel.perf_event_paranoid), or its buffers ran over.\n");
 }
 
 void report_table(const struct comparison *c, FILE *to)
@@ -175,8 +179,8 @@ void report_table(const struct comparison *c, FILE *to)
 
 	for (char **word = c->subject->argv; *word; word++)
 		fprintf(to, "%s%s", word == c->subject->argv ? "" : " ", *word);
-	fprintf(to, "\nmedians of %d run%s each%s%s\n\n", c->n_runs, c->n_runs > 1 ? "s" : "",
-		procs ? ", GOMAXPROCS=" : "", procs ?: "");
+	fprintf(to, "\nmedians of %d run%s each%s%s\n\n", c->n_runs,
+		c->n_runs > 1 ? "s" : "", procs ? ", GOMAXPROCS=" : "", procs ?: "");
 	print_row(to, "", sides[NATIVE], sides[GREEN], "green/native");
 	for (int m = 0; m < N_METRICS; m++)
 		print_metric(c, to, m);
@@ -189,7 +193,8 @@ static json_t *json_figure(double x, enum unit unit)
 {
 	if (isnan(x))
 		return json_null();
-	return unit != SECONDS && x == floor(x) ? json_integer((json_int_t)x) : json_real(x);
+	return unit != SECONDS && x == floor(x) ? json_integer((json_int_t)x)
+						: json_real(x);
 }
 
 static json_t *json_output(const struct output *o)
@@ -242,12 +247,13 @@ static json_t *json_comparison(const struct comparison *c)
 	for (char **word = c->subject->argv; *word; word++)
 		json_array_append_new(words, json_string(*word) ?: json_null());
 	for (int m = 0; m < N_METRICS; m++)
-		json_object_set_new(ratios, metrics[m].key, json_figure(ratio(c, m), SECONDS));
-	return json_pack("{s:s, s:o, s:i, s:s?, s:o, s:o, s:o, s:{s:b, s:b, s:b}}", "pgreen",
-			 PGREEN_VERSION, "program", words, "n_runs", c->n_runs, "gomaxprocs",
-			 procs, "native", json_side(c, NATIVE), "green", json_side(c, GREEN),
-			 "ratio", ratios, "same", "status", same.status, "stdout",
-			 same.output[0], "stderr", same.output[1]);
+		json_object_set_new(ratios, metrics[m].key,
+				    json_figure(ratio(c, m), SECONDS));
+	return json_pack("{s:s, s:o, s:i, s:s?, s:o, s:o, s:o, s:{s:b, s:b, s:b}}",
+			 "pgreen", PGREEN_VERSION, "program", words, "n_runs", c->n_runs,
+			 "gomaxprocs", procs, "native", json_side(c, NATIVE), "green",
+			 json_side(c, GREEN), "ratio", ratios, "same", "status",
+			 same.status, "stdout", same.output[0], "stderr", same.output[1]);
 }
 
 int report_json(const struct comparison *c, const char *path)

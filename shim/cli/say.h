@@ -16,6 +16,6 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Complains and ends the process with @status. */
 noreturn void refuse(int status, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+    __attribute__((format(printf, 2, 3)));
 
 #endif
