@@ -6,7 +6,11 @@
  * made of __typeof__(name) for each row of symbols.def and libc's headers are included
  * here.  For the same reason a wrapper with a wrong prototype does not compile.
  *
- * The table is filled once, by real_init, before anything of the program runs.
+ * The table is filled once, by real_init, before anything of the program runs.  Other
+ * libraries' constructors call wrapped functions, and ld.so runs them before that of a
+ * library which none of them needs, unless it is linked with -z initfirst (libgnutls
+ * locks a mutex there: without the option curl died at start).  So early, libc has not
+ * set environ yet: a constructor gets it as its third argument.
  */
 #ifndef PGREEN_REAL_H
 #define PGREEN_REAL_H
