@@ -7,7 +7,7 @@
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-	export PGREEN="$BATS_TEST_DIRNAME/../${B:-build}/pgreen"
+	export PGREEN; PGREEN=$(cd "$BATS_TEST_DIRNAME/.." && realpath -m "${B:-build}/pgreen")
 	export LIB_DIR="$BATS_FILE_TMPDIR"
 	export PGREEN_LIB="$LIB_DIR/stand-in.so"
 

@@ -34,8 +34,9 @@ static int parse_runs(const char *argument)
 	char *end;
 	long n = strtol(argument, &end, 10);
 
-	if (end == argument || *end || n < 1 || n > 10000)
-		refuse(STATUS_REFUSED, "-n wants a number of runs, not '%s'", argument);
+	if (end == argument || *end || n < 1 || n > MAX_RUNS)
+		refuse(STATUS_REFUSED, "-n wants a number of runs up to %d, not '%s'",
+		       MAX_RUNS, argument);
 	return (int)n;
 }
 

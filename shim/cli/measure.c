@@ -281,6 +281,8 @@ int measure_run(struct run *run, const struct subject *s, const struct launch *l
 	close(a.go);
 	r = follow(&a, run, progress);
 	finish(&a, run);
-	progress_end(progress, run->metric[WALL_TIME], (long)run->metric[PEAK_THREADS]);
+	if (r == 0)
+		progress_end(progress, run->metric[WALL_TIME],
+			     (long)run->metric[PEAK_THREADS]);
 	return r;
 }

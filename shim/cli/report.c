@@ -35,7 +35,7 @@ static int compare_doubles(const void *a, const void *b)
 /* NAN when any run's figure is unknown. */
 static double median(const struct comparison *c, int side, enum metric m)
 {
-	double x[c->n_runs], middle;
+	double x[MAX_RUNS], middle;
 	int n = c->n_runs;
 
 	for (int i = 0; i < n; i++) {

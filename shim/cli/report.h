@@ -10,6 +10,7 @@
 #include "measure.h"
 
 enum { NATIVE, GREEN };
+enum { MAX_RUNS = 1000 };
 
 struct comparison {
 	const struct subject *subject;
