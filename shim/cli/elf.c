@@ -152,13 +152,13 @@ static unsigned number_in(const struct elf *e, const Elf64_Verneed *need, size_t
 		aux = bytes_at(e, at, sizeof(*aux));
 		if (!aux)
 			break;
-		/* libc's alone: other libraries may name a version alike */
 		if (strcmp(string_at(e, names + aux->vna_name), version) == 0)
 			return aux->vna_other;
 	}
 	return 0;
 }
 
+/* Another library may give a version of its own the same name. */
 static bool is_libc(const char *soname)
 {
 	return strncmp(soname, "libc.so.", 8) == 0 ||
