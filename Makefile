@@ -40,7 +40,7 @@ LIB_CFLAGS := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -fPIC -fvisibility=hidden -
 	-ftls-model=initial-exec -fno-omit-frame-pointer \
 	-fasynchronous-unwind-tables -fno-stack-protector -pthread -Ishim
 # No version of the library may want a symbol that libc does not have.
-LIB_LDFLAGS := -shared -Wl,-z,defs -Wl,-z,now -Wl,--no-undefined-version
+LIB_LDFLAGS := -shared -Wl,-z,defs -Wl,-z,now -Wl,-z,initfirst
 CLI_CFLAGS  := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -pthread \
 	-DPGREEN_VERSION='"$(VERSION)"'
 CLI_LIBS    := -ljansson -lxxhash -ldl -lm
@@ -67,7 +67,7 @@ $(B)/exports.map: interpose/symbols.def
 	@mkdir -p $(@D)
 	$(Q){ echo '{ global: pgreen_*;'; \
 		$(CC) -E -P -x c '-DSYM(n,f,v,verdict,why)=EXPORT_##verdict(n)' \
-		'-DEXPORT_WRAP(n)=n;' '-DEXPORT_TWIN(n)=n;' '-DEXPORT_PASS(n)=' $<; \
+		'-DEXPORT_WRAP(n)=n;' '-DEXPORT_TWIN(n)=n;' '-DEXPORT_PASS(n)=' '-DEXPORT_LATER(n)=' $<; \
 		echo 'local: *; };'; } >$@
 
 $(B)/shim/cli/%.o: shim/cli/%.c VERSION

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cond.c: condition variables.
+ *
+ * A process-private one needs none of its words: its waiters are found by its address.  The
+ * words hold what glibc's pthread_cond_init put there (the clock and whether it is shared),
+ * so one that was made before the runtime woke, or statically, is valid.  A process-shared
+ * one goes to the real functions, with the real mutex that belongs to it.
+ */
+#include "mutex.h"
+
+/* nptl/pthread_cond_common.c: __wrefs bit 0 process-shared, bit 1 CLOCK_MONOTONIC. */
+enum { COND_SHARED = 1, COND_MONOTONIC = 2 };
+
+static bool is_shared(const pthread_cond_t *c)
+{
+	return (__atomic_load_n(&c->__data.__wrefs, __ATOMIC_RELAXED) & COND_SHARED) != 0;
+}
+
+static clockid_t clock_of(const pthread_cond_t *c)
+{
+	return c->__data.__wrefs & COND_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_REALTIME;
+}
+
+struct leaving {
+	pthread_mutex_t *mutex;
+	unsigned depth;
+};
+
+static void leave_mutex(void *arg)
+{
+	struct leaving *l = arg;
+
+	l->depth = mutex_leave(l->mutex);
+}
+
+static int wait_on(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, ns_t deadline)
+{
+	struct leaving l = {.mutex = m};
+	int r = mutex_check_owner(m, t);
+
+	if (r != 0)
+		return r;
+	cancel_enter(t);
+	r = cond_park(c, mutex_word(m), leave_mutex, &l, deadline);
+	mutex_return(m, t, l.depth, r == COND_GRANTED, r == COND_MOVED);
+	/* A waiter that is cancelled has the mutex when its cleanup handlers run, and has
+	 * used up no signal: one that has been signalled is not cancelled here. */
+	cancel_leave(t, r != -EINTR);
+	signal_take_eintr(t);
+	return r == -ETIMEDOUT ? ETIMEDOUT : 0; /* -EINTR: a spurious wake-up */
+}
+
+/* A shared condition, or a mutex of the kernel's: the real functions, by door 4. */
+static int wait_real(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock,
+		     const struct timespec *abstime)
+{
+	int r;
+
+	enter_kernel();
+	if (abstime == NULL)
+		r = real.pthread_cond_wait(c, m);
+	else
+		r = real.pthread_cond_clockwait(c, m, clock, abstime);
+	leave_kernel();
+	return r;
+}
+
+EXPORT int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.pthread_cond_wait(c, m);
+	if (is_shared(c))
+		return wait_real(c, m, 0, NULL);
+	return wait_on(c, m, t, NO_DEADLINE);
+}
+
+static int wait_until(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, clockid_t clock,
+		      const struct timespec *abstime)
+{
+	ns_t deadline;
+
+	if (is_shared(c))
+		return wait_real(c, m, clock, abstime);
+	if (deadline_at(clock, abstime, &deadline) != 0)
+		return EINVAL;
+	return wait_on(c, m, t, deadline);
+}
+
+EXPORT int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
+				  const struct timespec *abstime)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.pthread_cond_timedwait(c, m, abstime);
+	return wait_until(c, m, t, clock_of(c), abstime);
+}
+
+EXPORT int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock,
+				  const struct timespec *abstime)
+{
+	struct task *t = task_self();
+
+	if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
+		return EINVAL;
+	if (t == NULL)
+		return real.pthread_cond_clockwait(c, m, clock, abstime);
+	return wait_until(c, m, t, clock, abstime);
+}
+
+EXPORT int pthread_cond_signal(pthread_cond_t *c)
+{
+	if (task_self() == NULL || is_shared(c))
+		return real.pthread_cond_signal(c);
+	cond_wake(c, 1);
+	return 0;
+}
+
+EXPORT int pthread_cond_broadcast(pthread_cond_t *c)
+{
+	if (task_self() == NULL || is_shared(c))
+		return real.pthread_cond_broadcast(c);
+	cond_wake(c, INT_MAX);
+	return 0;
+}
+
+EXPORT int pthread_cond_init(pthread_cond_t *c, const pthread_condattr_t *attr)
+{
+	return real.pthread_cond_init(c, attr);
+}
+
+EXPORT int pthread_cond_destroy(pthread_cond_t *c)
+{
+	if (task_self() == NULL || is_shared(c))
+		return real.pthread_cond_destroy(c);
+	return 0;
+}

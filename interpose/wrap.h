@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wrap.h: the one header of ours that a wrapper file includes.
+ *
+ * How to wrap another function:
+ * 1. Change its row in symbols.def to WRAP (or TWIN for another name of a wrapper).
+ * 2. Write its body in the file of its family, with libc's own prototype, as a
+ *    translation into one of the runtime's doors (shim.h) and nothing else:
+ *
+ *	EXPORT ssize_t read(int fd, void *buf, size_t n)
+ *	{
+ *		struct task *t = task_self();
+ *
+ *		if (t == NULL)		the runtime sleeps: as if we were not there
+ *			return real.read(fd, buf, n);
+ *		return kernel_point(t, SYS_read, fd, (long)buf, n, 0, 0, 0);
+ *	}
+ *	ALIAS(__read, read);
+ *
+ * 3. tests/compat-table.sh --update docs/COMPATIBILITY.md; add its test; make check.
+ *
+ * Errors: the shim returns -E; interpose/ alone converts, with ret_errno() for calls that
+ * set errno, and with a minus sign for those that return it.
+ */
+#ifndef PGREEN_WRAP_H
+#define PGREEN_WRAP_H
+
+#include "real.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdatomic.h>
+
+#include "shim.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define ALIAS(new, old) extern __typeof__(old) new __attribute__((alias(#old), visibility("default"), copy(old)))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* What interpose keeps of a task, in the storage that task_ext() gives: zero at first. */
+struct task_ext {
+	/* cancel.c; the owner writes but for pending */
+	struct cleanup *cleanups; /* registered by pthread_cleanup_push, innermost first */
+	_Atomic int cancel_pending; /* anyone sets it, once */
+	uint8_t cancel_disabled;
+	uint8_t cancel_async;
+	uint8_t exiting; /* pthread_exit or a cancel is under way: no further cancel */
+	uint8_t forced_unwind; /* unwinding has begun: see cancel.c */
+	void *result;
+	void *exit_frame; /* where unwinding ends: task_main's frame */
+	/* thread.c */
+	int sched_policy;
+	int sched_priority;
+};
+_Static_assert(sizeof(struct task_ext) <= 128, "task_ext() promises 128 bytes");
+
+static inline long ret_errno(long r)
+{
+	if (r >= 0)
+		return r;
+	errno = -r;
+	return -1;
+}
+
+/* --- points in time -------------------------------------------------------------------- */
+
+static inline bool timespec_is_valid(const struct timespec *ts)
+{
+	return ts->tv_nsec >= 0 && ts->tv_nsec < 1000000000;
+}
+
+/* Nanoseconds of ts, saturated: far beyond any clock. */
+static inline ns_t timespec_ns(const struct timespec *ts)
+{
+	if (ts->tv_sec >= INT64_MAX / 1000000000 - 1)
+		return INT64_MAX - 1;
+	if (ts->tv_sec < 0)
+		return 0;
+	return ts->tv_sec * 1000000000LL + ts->tv_nsec;
+}
+
+/* ns from now, saturated. */
+static inline ns_t deadline_in(ns_t ns)
+{
+	ns_t now = now_ns();
+
+	return ns < INT64_MAX - 1 - now ? now + ns : INT64_MAX - 1;
+}
+
+/*
+ * The deadline for an absolute time on clock, CLOCK_REALTIME or CLOCK_MONOTONIC (others
+ * count as the latter).  *deadline is NO_DEADLINE for a NULL ts.  0 or EINVAL.
+ */
+int deadline_at(clockid_t clock, const struct timespec *ts, ns_t *deadline);
+
+/* --- cancellation points ----------------------------------------------------------------- */
+
+/* Acts on a pending cancel if the task allows it; then it does not return. */
+void cancel_test(struct task *t);
+
+/* Between these two, waits end with -EINTR when a cancel arrives that the task allows.
+ * cancel_leave acts on it; callers whose call had an effect that must not be lost (a read
+ * of bytes, a semaphore taken) pass acted = true, and the cancel stays pending. */
+void cancel_enter(struct task *t);
+void cancel_leave(struct task *t, bool acted);
+
+/* --- the kernel door ------------------------------------------------------------------------ */
+
+/* A system call that may block, announced; errno set.  It is made again when a signal
+ * handler with SA_RESTART (and nothing else) interrupted it, unless the kernel would not
+ * (see kernel_call_once). */
+long kernel_door(struct task *t, long nr, long a, long b, long c, long d, long e, long f);
+
+/* The same, and a cancellation point. */
+long kernel_point(struct task *t, long nr, long a, long b, long c, long d, long e, long f);
+
+/* As kernel_point for calls that fail with EINTR after any handler: poll, select,
+ * epoll_wait, nanosleep, semop, sigwait and their kin (signal(7)). */
+long kernel_point_once(struct task *t, long nr, long a, long b, long c, long d, long e, long f);
+
+/* --- between the files ----------------------------------------------------------------------- */
+
+/* Ends the calling task with result, unwinding its stack: cleanup handlers and C++
+ * destructors run. */
+_Noreturn void thread_unwind_exit(struct task *t, void *result);
+
+/* The wake of the runtime at pthread_create; 0 or an errno. */
+int runtime_ensure(void);
+
+#endif

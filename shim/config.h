@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * config.h: what the environment and the machine say, read when the runtime wakes.
+ */
+#ifndef PGREEN_CONFIG_H
+#define PGREEN_CONFIG_H
+
+#include <stddef.h>
+
+/* Number of processors: GOMAXPROCS, else the smaller of the affinity mask and the cgroup's
+ * quota, rounded up and at least 2 if the mask has 2, as Go 1.25 does. */
+int config_gomaxprocs(void);
+
+/* Overrides it from now on. */
+void config_set_gomaxprocs(int n);
+
+/* PGREEN_STACK in bytes, or 0: default stack size of tasks. */
+size_t config_stack_size(void);
+
+/* Remembers the environment: from the library's constructor, before main can change it. */
+void config_read(char **envp);
+
+#endif

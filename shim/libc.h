@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libc.h: every private fact of glibc that the runtime stands on, in one place.
+ *
+ * Sizes and offsets come from what ld.so and libc.so export for debuggers (_thread_db_*),
+ * or from looking at a thread that glibc itself made; nothing is assumed that is not
+ * checked here.  When a check fails the program runs native, and is told so.
+ */
+#ifndef PGREEN_LIBC_H
+#define PGREEN_LIBC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct libc_facts {
+	size_t tcb_size;    /* sizeof(struct pthread) */
+	size_t static_size; /* static TLS and TCB together, surplus included */
+	size_t static_align;
+	size_t tid;	    /* offsets in struct pthread */
+	size_t list;
+	size_t cancelhandling;
+	size_t specific;      /* the first level of keys' values: 32 pointers */
+	size_t specific_used; /* bool: some key has a value */
+	size_t user_stack;    /* bool */
+	size_t res;	      /* the resolver's state; 0 until libc_learn() */
+	ptrdiff_t resp;	      /* of __resp, from the TCB */
+	ptrdiff_t rseq;	      /* of the rseq area, from the TCB; 0: none */
+	ptrdiff_t self_task;  /* of our own thread-local, from the TCB */
+	ptrdiff_t tls;	      /* of libc's own TLS block, from the TCB */
+	size_t tls_size;
+	struct pthread_key_slot *keys; /* __pthread_keys */
+};
+
+/* One row of __pthread_keys, checked against _thread_db_sizeof_pthread_key_struct. */
+struct pthread_key_slot {
+	uintptr_t seq;
+	void (*destructor)(void *);
+};
+
+/* One value of a key in a TCB, checked against _thread_db_sizeof_pthread_key_data. */
+struct pthread_key_value {
+	uintptr_t seq;
+	void *data;
+};
+
+extern struct libc_facts libc_facts __attribute__((visibility("hidden")));
+
+/* Learns the facts.  NULL, or why this libc will not do.  Once, before threads. */
+const char *libc_probe(void);
+
+/* Called in a thread that glibc made: what can only be seen there. */
+void libc_learn(void *tcb);
+
+/* Makes a TCB, TLS included, at tcb: fresh memory, or one that libc_tcb_init made before,
+ * whose libc caches are kept.  The caller is a task or the program's first thread; calls
+ * the program's malloc.  0 or -ENOMEM. */
+int libc_tcb_init(void *tcb, int tid, bool fresh, void *task);
+
+/* A TCB for a worker: nothing in it but what our own code needs; no malloc. */
+void libc_tcb_init_worker(void *tcb, int tid, void *task);
+
+/* Links n TCBs, step bytes apart, on ld.so's list of threads, so that a later dlopen gives
+ * them its TLS image and fork's child finds itself there. */
+void libc_link_tcbs(void *first, size_t step, size_t n);
+
+/* After fork, in the child: the list forgot everybody but the caller. */
+void libc_unlink_tcb(void *tcb);
+
+/* Marks a TCB so that glibc's set*id broadcast passes it by: ours reaches every worker. */
+void libc_hide_from_setxid(void *tcb);
+
+/* Whether pc is in libc, ld.so, the vDSO or this library: not preempted there. */
+bool libc_owns_pc(uintptr_t pc);
+bool runtime_owns_pc(uintptr_t pc);
+
+static inline void *read_fs_base(void)
+{
+	void *fs;
+
+	/* %fs:0 is header.tcb, its own address (x86-64 TLS ABI). */
+	__asm__("movq %%fs:0, %0" : "=r"(fs));
+	return fs;
+}
+
+#endif

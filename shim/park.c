@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * park.c: door 1, waiting on memory.
+ *
+ * A table of buckets, hashed by address.  A bucket's chain has one entry for each address
+ * that is waited on, the leader, which is the oldest waiter; the others of that address
+ * hang off it in order.  So a thousand waiters of one object do not slow the neighbours in
+ * its bucket (Go's semaRoot and WebKit's ParkingLot have the same aim).
+ *
+ * The two races that matter:
+ *
+ *	waiter: lock bucket; word as expected?  enqueue; unlock; leave the stack
+ *	waker:  change the word; lock bucket; dequeue; unlock; wake
+ *
+ * The waker finds either the waiter on the queue, or a waiter that has not looked at the
+ * word yet.  A waiter that was dequeued before it left its stack finds WOKEN in its park
+ * word and does not leave (runtime.h, enum park_state).
+ *
+ *	waiter: enqueue; attention?
+ *	signal: set attention; still queued?  dequeue with -EINTR
+ *
+ * Both sides pass through the bucket's lock between store and load, so one of them sees
+ * the other.
+ */
+#include <errno.h>
+
+#include "runtime.h"
+
+enum {
+	N_BUCKETS = 4096,
+	/* A waiter that has waited this long gets the mutex handed over: Go's starvation
+	 * threshold (sync/mutex.go). */
+	STARVATION_NS = 1000000,
+	/* Tries for a held lock before parking: about a microsecond, a little more than the
+	 * shortest critical sections; parking and waking costs some 200 ns on one processor
+	 * and far more across two. */
+	LOCK_WORD_SPINS = 40,
+};
+_Static_assert((N_BUCKETS & (N_BUCKETS - 1)) == 0, "N_BUCKETS is a power of two");
+
+static struct bucket {
+	struct lock lock;
+	struct list chain; /* leaders; NULL pointers: never used */
+} __attribute__((aligned(CACHE_LINE))) buckets[N_BUCKETS];
+
+static struct bucket *bucket_of(const void *addr)
+{
+	/* Fibonacci hashing: 2^64 / golden ratio. */
+	uint64_t h = (uintptr_t)addr / 4 * 0x9e3779b97f4a7c15ULL;
+
+	return &buckets[h >> 52];
+}
+_Static_assert(N_BUCKETS == 1 << (64 - 52), "the hash keeps the top bits");
+
+static struct bucket *bucket_lock(const void *addr)
+{
+	struct bucket *b = bucket_of(addr);
+
+	lock_acquire(&b->lock);
+	if (unlikely(b->chain.next == NULL))
+		list_init(&b->chain);
+	return b;
+}
+
+/* The oldest waiter of addr, or NULL; b is locked. */
+static struct waiter *leader_locked(struct bucket *b, const void *addr)
+{
+	for (struct list *l = b->chain.next; l != &b->chain; l = l->next) {
+		struct waiter *w = container_of(l, struct waiter, chain);
+
+		if (load_relaxed(&w->addr) == addr)
+			return w;
+	}
+	return NULL;
+}
+
+static void lead_locked(struct bucket *b, struct waiter *w)
+{
+	w->leads = true;
+	list_push_back(&b->chain, &w->chain);
+}
+
+static void enqueue_locked(struct bucket *b, struct waiter *w, const void *addr, bool front)
+{
+	struct waiter *leader = leader_locked(b, addr);
+
+	w->result = 0;
+	w->leads = false;
+	list_init(&w->peers);
+	store_relaxed(&w->addr, addr);
+	if (leader == NULL) {
+		lead_locked(b, w);
+		return;
+	}
+	/* Before the leader in the circle is both its front and its back. */
+	list_push_back(&leader->peers, &w->peers);
+	if (front) {
+		list_remove(&leader->chain);
+		leader->leads = false;
+		lead_locked(b, w);
+	}
+}
+
+static void dequeue_locked(struct bucket *b, struct waiter *w)
+{
+	if (w->leads) {
+		list_remove(&w->chain);
+		if (!list_empty(&w->peers))
+			lead_locked(b, container_of(w->peers.next, struct waiter, peers));
+	}
+	list_remove(&w->peers);
+	store_relaxed(&w->addr, NULL);
+}
+
+static struct task *task_of_waiter(struct waiter *w)
+{
+	return container_of(w, struct task, wait);
+}
+
+/* Its waiter was dequeued by the caller, who owes it this. */
+static void wake_task(struct task *t)
+{
+	/* Pairs with the CAS to PARKED after its last switch: its registers are saved. */
+	if (swap_acq_rel(&t->park, PARK_WOKEN) == PARK_PARKED)
+		ready(t);
+}
+
+bool park_cancel(struct task *t, int result)
+{
+	const void *addr;
+	struct bucket *b;
+
+	for (;;) {
+		addr = load_relaxed(&t->wait.addr);
+		if (addr == NULL)
+			return false;
+		b = bucket_lock(addr);
+		if (load_relaxed(&t->wait.addr) == addr)
+			break;
+		lock_release(&b->lock); /* it was moved: look again */
+	}
+	bool can = !(result == -ETIMEDOUT && t->wait.moved);
+	if (can) {
+		dequeue_locked(b, &t->wait);
+		t->wait.result = result;
+	}
+	lock_release(&b->lock);
+	if (can)
+		wake_task(t);
+	return can;
+}
+
+static void timer_fired(struct timer *timer)
+{
+	park_cancel(container_of(timer, struct task, timer), -ETIMEDOUT);
+}
+
+int timers_fire(struct timer_heap *h, ns_t now)
+{
+	return timer_fire_due(h, now, timer_fired);
+}
+
+/* Whether t should not wait at all: somebody wants its attention. */
+static bool is_wanted(struct task *t)
+{
+	int want = ATTEND_SIGNAL | (t->cancel_point ? ATTEND_CANCEL : 0);
+
+	return (load_acquire(&t->attention) & want) != 0;
+}
+
+static void arm_deadline(struct task *t, ns_t deadline)
+{
+	struct proc *p = load_relaxed(&t->worker->proc);
+	bool first = false;
+
+	if (timer_arm(&p->timers, &t->timer, deadline, &first) < 0)
+		fatal("out of memory for timers", deadline);
+	if (first)
+		timer_wake_poller(deadline);
+}
+
+/* The queued caller parks; returns its waiter's result.  Inside the runtime. */
+static int wait_queued(struct task *t, ns_t deadline)
+{
+	if (unlikely(is_wanted(t)))
+		park_cancel(t, -EINTR);
+	if (deadline == NO_DEADLINE) {
+		sched_park(t, NO_DEADLINE);
+	} else if (t->bound) {
+		if (!sched_park(t, deadline)) {
+			park_cancel(t, -ETIMEDOUT);
+			sched_park(t, NO_DEADLINE);
+		}
+	} else {
+		arm_deadline(t, deadline);
+		sched_park(t, deadline);
+		timer_disarm(&t->timer);
+	}
+	return t->wait.result;
+}
+
+static void fresh_waiter(struct waiter *w)
+{
+	w->mutex_word = NULL;
+	w->bits = ~0U;
+	w->moved = w->granted = w->takes_lock = false;
+}
+
+int park_on_bits(_Atomic uint32_t *addr, uint32_t expected, uint32_t bits, ns_t deadline)
+{
+	struct task *t = task_self();
+	int result;
+
+	runtime_enter(t);
+	struct bucket *b = bucket_lock(addr);
+	/* Pairs with the waker's store before its wake. */
+	if (load_acquire(addr) != expected) {
+		lock_release(&b->lock);
+		result = -EAGAIN;
+	} else {
+		fresh_waiter(&t->wait);
+		t->wait.bits = bits;
+		enqueue_locked(b, &t->wait, addr, false);
+		lock_release(&b->lock);
+		result = wait_queued(t, deadline);
+	}
+	runtime_leave(t);
+	return result;
+}
+
+int park_on(_Atomic uint32_t *addr, uint32_t expected, ns_t deadline)
+{
+	return park_on_bits(addr, expected, ~0U, deadline);
+}
+
+int sleep_until(ns_t deadline)
+{
+	struct task *t = task_self();
+	int result = park_on(&t->never, 0, deadline);
+
+	return result == -ETIMEDOUT ? 0 : result;
+}
+
+/* Takes the next waiter of addr whose bits meet, or NULL; b is locked. */
+static struct waiter *take_locked(struct bucket *b, const void *addr, uint32_t bits)
+{
+	struct waiter *leader = leader_locked(b, addr), *w = leader;
+
+	if (leader == NULL)
+		return NULL;
+	do {
+		if (w->bits & bits) {
+			dequeue_locked(b, w);
+			return w;
+		}
+		w = container_of(w->peers.next, struct waiter, peers);
+	} while (w != leader);
+	return NULL;
+}
+
+/* Collects up to n waiters; chained through chain.next, which dequeuing left unused. */
+static int collect_locked(struct bucket *b, const void *addr, int n, uint32_t bits,
+			  struct list *to)
+{
+	int got = 0;
+	struct waiter *w;
+
+	list_init(to);
+	while (got < n && (w = take_locked(b, addr, bits)) != NULL) {
+		list_push_back(to, &w->chain);
+		got++;
+	}
+	return got;
+}
+
+static void wake_collected(struct list *from)
+{
+	while (!list_empty(from)) {
+		struct waiter *w = container_of(from->next, struct waiter, chain);
+
+		list_remove(&w->chain);
+		wake_task(task_of_waiter(w));
+	}
+}
+
+/* The caller inside the runtime?  A wake from there must not leave it. */
+static bool enter_unless_inside(struct task *t)
+{
+	if (load_relaxed(&t->worker->in_runtime))
+		return false;
+	runtime_enter(t);
+	return true;
+}
+
+static bool nobody_waits(const void *addr)
+{
+	struct bucket *b = bucket_of(addr);
+	struct list *first;
+
+	/* Pairs with the waiter's bucket lock: it enqueued before, or sees our store. */
+	fence_seq_cst();
+	first = *(struct list *volatile *)&b->chain.next;
+	return first == NULL || first == &b->chain;
+}
+
+int wake_bits(const _Atomic uint32_t *addr, int n, uint32_t bits)
+{
+	struct task *t = task_self();
+	struct list woken;
+
+	if (nobody_waits(addr))
+		return 0;
+	bool entered = enter_unless_inside(t);
+	struct bucket *b = bucket_lock(addr);
+	int got = collect_locked(b, addr, n, bits, &woken);
+	lock_release(&b->lock);
+	wake_collected(&woken);
+	if (entered)
+		runtime_leave(t);
+	return got;
+}
+
+int wake(const _Atomic uint32_t *addr, int n)
+{
+	return wake_bits(addr, n, ~0U);
+}
+
+static void lock_two(const void *a, const void *b)
+{
+	struct bucket *ba = bucket_of(a), *bb = bucket_of(b);
+
+	if (ba == bb) {
+		bucket_lock(a);
+	} else {
+		bucket_lock(ba < bb ? a : b);
+		bucket_lock(ba < bb ? b : a);
+	}
+}
+
+static void release_two(const void *a, const void *b)
+{
+	struct bucket *ba = bucket_of(a), *bb = bucket_of(b);
+
+	lock_release(&ba->lock);
+	if (ba != bb)
+		lock_release(&bb->lock);
+}
+
+int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move, bool check,
+	    uint32_t expected)
+{
+	struct task *t = task_self();
+	struct list woken, moved;
+	int got = -EAGAIN;
+
+	list_init(&woken);
+	runtime_enter(t);
+	lock_two(from, to);
+	/* Pairs with the store of who changed it: as the kernel's FUTEX_CMP_REQUEUE. */
+	if (!check || load_acquire(from) == expected) {
+		got = collect_locked(bucket_of(from), from, n_wake, ~0U, &woken);
+		got += collect_locked(bucket_of(from), from, n_move, ~0U, &moved);
+		while (!list_empty(&moved)) {
+			struct waiter *w = container_of(moved.next, struct waiter, chain);
+			list_remove(&w->chain);
+			enqueue_locked(bucket_of(to), w, to, false);
+		}
+	}
+	release_two(from, to);
+	wake_collected(&woken);
+	runtime_leave(t);
+	return got;
+}
+
+/* --- lock words -------------------------------------------------------------------- */
+
+static bool spin_for(_Atomic uint32_t *word)
+{
+	if (load_relaxed(&sched.n_procs) == 1)
+		return false;
+	for (int i = 0; i < LOCK_WORD_SPINS; i++) {
+		uint32_t free = 0;
+
+		/* Pairs with the holder's release. */
+		if (load_relaxed(word) == 0 && cas_acquire(word, &free, 1))
+			return true;
+		cpu_relax();
+	}
+	return false;
+}
+
+/* Enqueues the caller if the word is still 2; the front is for who has waited before. */
+static bool enqueue_for_lock(struct task *t, _Atomic uint32_t *word, bool front)
+{
+	struct bucket *b = bucket_lock(word);
+	bool held = load_relaxed(word) == 2;
+
+	if (held) {
+		ns_t since = t->wait.since;
+		fresh_waiter(&t->wait);
+		t->wait.since = since;
+		t->wait.takes_lock = true;
+		enqueue_locked(b, &t->wait, word, front);
+	}
+	lock_release(&b->lock);
+	return held;
+}
+
+int lock_slow(_Atomic uint32_t *word, ns_t deadline)
+{
+	struct task *t = task_self();
+	bool waited = false;
+	int result;
+
+	if (spin_for(word))
+		return 0;
+	/* Pairs with the holder's release.  2: we cannot know whether others wait. */
+	while (swap_acq_rel(word, 2) != 0) {
+		runtime_enter(t);
+		if (!waited)
+			t->wait.since = now_ns();
+		result = 0;
+		if (enqueue_for_lock(t, word, waited)) {
+			result = wait_queued(t, deadline);
+			waited = true;
+		}
+		bool granted = result == 0 && t->wait.granted;
+		t->wait.granted = false;
+		runtime_leave(t);
+		if (granted)
+			return 0;
+		if (result == -ETIMEDOUT)
+			return result;
+	}
+	return 0;
+}
+
+void unlock_slow(_Atomic uint32_t *word)
+{
+	struct task *t = task_self();
+	bool entered = enter_unless_inside(t);
+	struct bucket *b = bucket_lock(word);
+	struct waiter *w = leader_locked(b, word);
+
+	if (w == NULL) {
+		/* Pairs with the next holder's acquire. */
+		store_release(word, 0);
+	} else {
+		dequeue_locked(b, w);
+		if (w->takes_lock && now_ns() - w->since > STARVATION_NS) {
+			w->granted = true;
+			/* The word stays 2: others may wait, and the new owner finds out. */
+		} else {
+			store_release(word, 0);
+		}
+	}
+	lock_release(&b->lock);
+	if (w != NULL)
+		wake_task(task_of_waiter(w));
+	if (entered)
+		runtime_leave(t);
+}
+
+/* --- condition variables ----------------------------------------------------------- */
+
+int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(void *),
+	      void *arg, ns_t deadline)
+{
+	struct task *t = task_self();
+
+	runtime_enter(t);
+	fresh_waiter(&t->wait);
+	t->wait.mutex_word = mutex_word;
+	struct bucket *b = bucket_lock(cond);
+	enqueue_locked(b, &t->wait, cond, false);
+	lock_release(&b->lock);
+	release(arg);
+
+	int result = wait_queued(t, deadline);
+	if (result == 0 && t->wait.granted)
+		result = COND_GRANTED;
+	else if (t->wait.moved)
+		result = COND_MOVED;
+	runtime_leave(t);
+	return result;
+}
+
+/* A signalled waiter goes to the queue of its mutex if that is held, else it wakes. */
+static void signal_waiter(struct waiter *w)
+{
+	_Atomic uint32_t *word = w->mutex_word;
+	uint32_t held = 0;
+
+	if (word != NULL) {
+		struct bucket *b = bucket_lock(word);
+
+		held = load_relaxed(word);
+		/* Whoever holds it must look for us when it lets go. */
+		while (held != 0 && !cas_acq_rel(word, &held, 2))
+			;
+		if (held != 0) {
+			w->moved = w->takes_lock = true;
+			w->since = now_ns();
+			enqueue_locked(b, w, word, false);
+		}
+		lock_release(&b->lock);
+	}
+	if (held == 0)
+		wake_task(task_of_waiter(w));
+}
+
+void cond_wake(const void *cond, int n)
+{
+	struct task *t = task_self();
+	struct list signalled;
+
+	if (nobody_waits(cond))
+		return;
+	bool entered = enter_unless_inside(t);
+	struct bucket *b = bucket_lock(cond);
+	collect_locked(b, cond, n, ~0U, &signalled);
+	lock_release(&b->lock);
+	while (!list_empty(&signalled)) {
+		struct waiter *w = container_of(signalled.next, struct waiter, chain);
+
+		list_remove(&w->chain);
+		signal_waiter(w);
+	}
+	if (entered)
+		runtime_leave(t);
+}
+
+void park_fork_child(void)
+{
+	for (int i = 0; i < N_BUCKETS; i++) {
+		buckets[i].lock.word = 0;
+		buckets[i].chain.next = buckets[i].chain.prev = NULL;
+	}
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * preempt.c: making a running task look up.
+ *
+ * Signal 32 is glibc's SIGCANCEL: the program can neither see nor block it, and cancelling
+ * is ours.  Its handler runs on the worker's signal stack and never switches.  In the
+ * program's own code it copies the signal frame to the task's stack, beyond the red zone,
+ * and makes the task go on in preempt_trampoline: that calls preempted(), which may park or
+ * run signal handlers like any other call into the runtime, and then returns to the
+ * interrupted code by rt_sigreturn on the copy, which restores every register.
+ *
+ * Elsewhere the interrupted code is left alone: inside the runtime (it looks up when it
+ * leaves), inside libc, ld.so and the vDSO (locks may be held there: sysmon tries again, or
+ * hands the processor off), and while the task holds a spinlock (trap 8).
+ */
+#include <errno.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include "libc.h"
+#include "runtime.h"
+#include "switch.h"
+
+
+/* What rt_sigreturn finds at the stack pointer less 8 (arch/x86/kernel/signal_64.c). */
+struct signal_frame {
+	void *return_address;
+	unsigned long flags;
+	void *link;
+	stack_t stack;
+	greg_t gregs[NGREG];
+	void *fpstate;
+	uint64_t reserved[8];
+	uint64_t sigmask;
+};
+_Static_assert(offsetof(struct signal_frame, gregs) ==
+		       8 + offsetof(ucontext_t, uc_mcontext.gregs),
+	       "the frame is a return address and the kernel's ucontext");
+_Static_assert(offsetof(struct signal_frame, sigmask) == 8 + offsetof(ucontext_t, uc_sigmask),
+	       "the frame is a return address and the kernel's ucontext");
+
+enum {
+	RED_ZONE = 128,
+	FPSTATE_LEGACY = 512,
+	FPSTATE_SW = 464, /* sw_reserved in struct _fpstate: magic1, extended_size */
+	FP_XSTATE_MAGIC = 0x46505853,
+	XSAVE_ALIGN = 64,
+	/* Stack that preempted() and a handler need at least below the copy. */
+	STACK_MARGIN = 2048,
+};
+
+static size_t fpstate_size(const char *fpstate)
+{
+	uint32_t magic, size;
+
+	memcpy(&magic, fpstate + FPSTATE_SW, sizeof(magic));
+	memcpy(&size, fpstate + FPSTATE_SW + 4, sizeof(size));
+	return magic == FP_XSTATE_MAGIC ? size : FPSTATE_LEGACY;
+}
+
+static bool stack_has_room(struct task *t, uintptr_t sp, size_t need)
+{
+	uintptr_t low = (uintptr_t)t->stack_low;
+
+	/* Main's stack, and one the program switched to itself, have no bounds of ours. */
+	if (low == 0 || sp < low || sp > low + t->stack_size)
+		return true;
+	return sp - low > need + STACK_MARGIN;
+}
+
+/* Makes the interrupted task go on in preempt_trampoline.  False: no room for it. */
+static bool inject(struct task *t, ucontext_t *uc)
+{
+	const char *fpstate = (const char *)uc->uc_mcontext.fpregs;
+	size_t size = fpstate_size(fpstate);
+	uintptr_t sp = uc->uc_mcontext.gregs[REG_RSP];
+
+	if (!stack_has_room(t, sp, RED_ZONE + size + XSAVE_ALIGN + sizeof(struct signal_frame)))
+		return false;
+	uintptr_t fp_copy = (sp - RED_ZONE - size) & ~(uintptr_t)(XSAVE_ALIGN - 1);
+	uintptr_t at = (fp_copy - sizeof(struct signal_frame)) & ~(uintptr_t)15;
+	struct signal_frame *frame = (struct signal_frame *)(at - 8);
+
+	memcpy((void *)fp_copy, fpstate, size);
+	memcpy(&frame->flags, uc, sizeof(*frame) - sizeof(frame->return_address));
+	frame->fpstate = (void *)fp_copy;
+	uc->uc_mcontext.gregs[REG_RSP] = (greg_t)frame;
+	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)preempt_trampoline;
+	/* The direction flag is clear at every call, by the ABI. */
+	uc->uc_mcontext.gregs[REG_EFL] &= ~0x400L;
+	return true;
+}
+
+/* Called by preempt_trampoline, as if the task had called it. */
+__attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *frame)
+{
+	struct task *t = self_task;
+
+	runtime_enter(t);
+	runtime_leave(t);
+	/* rt_sigreturn sets the signal stack from the frame: let it be this worker's. */
+	sys(SYS_sigaltstack, 0, &frame->stack);
+	if (!t->bound)
+		frame->sigmask = worker_sigmask;
+}
+
+static void handler(int sig, siginfo_t *info, void *context)
+{
+	struct task *t = self_task;
+	ucontext_t *uc = context;
+	uintptr_t pc = uc->uc_mcontext.gregs[REG_RIP];
+
+	(void)sig;
+	if (info->si_code != SI_TKILL || t == NULL)
+		return;
+	struct worker *w = t->worker;
+
+	setid_handle(w);
+	if (t == &w->self)
+		return; /* the scheduler, or sysmon */
+	if (pc >= (uintptr_t)kernel_call_begin && pc < (uintptr_t)kernel_call_end) {
+		if (t->interrupt)
+			uc->uc_mcontext.gregs[REG_RIP] = (greg_t)kernel_call_interrupted;
+		return;
+	}
+	if (load_relaxed(&t->attention) == 0 && !load_relaxed(&w->stray))
+		return;
+	if (load_relaxed(&w->in_runtime) || runtime_owns_pc(pc)) {
+		store_relaxed(&w->preempt, 1);
+		return;
+	}
+	if (libc_owns_pc(pc) || load_relaxed(&t->spins_held) > 0)
+		return;
+	inject(t, uc);
+}
+
+int preempt_init(void)
+{
+	struct kernel_sigaction act = {
+		.handler = (void *)handler,
+		.flags = SA_SIGINFO | SA_ONSTACK | 0x04000000 /* SA_RESTORER */,
+		.restorer = (void *)signal_restorer,
+		.mask = ~0ULL,
+	};
+
+	return sys_sigaction(SIG_PREEMPT, &act, NULL);
+}
+
+void preempt_worker(struct worker *w)
+{
+	int tid = load_relaxed(&w->tid);
+
+	if (tid != 0)
+		sys(SYS_tgkill, sched.pid, tid, SIG_PREEMPT);
+}
+
+void preempt_setup_thread(struct worker *w)
+{
+	stack_t stack = {.ss_sp = w->signal_stack, .ss_size = w->signal_stack_size};
+
+	sys(SYS_sigaltstack, &stack, 0);
+	sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
+}
+
+void runtime_leave_slow(struct task *t)
+{
+	store_relaxed(&t->worker->preempt, 0);
+	/* Queued on a bucket it may not wait for anything else: later, then. */
+	if (load_relaxed(&t->wait.addr) != NULL)
+		return;
+	int want = load_relaxed(&t->attention);
+
+	if (want & ATTEND_PREEMPT) {
+		and_acq_rel(&t->attention, ~ATTEND_PREEMPT);
+		if (!t->bound) {
+			runtime_enter(t);
+			sched_leave(t, AFTER_YIELD);
+			store_relaxed(&t->worker->in_runtime, 0);
+		}
+	}
+	if (want & ATTEND_SIGNAL)
+		signal_deliver(t);
+	if (want & ATTEND_CANCEL)
+		host.cancel_now(t);
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * runtime.c: waking the runtime, resizing it, and taking it through fork.
+ *
+ * It wakes at the program's first pthread_create.  The calling kernel thread, the process's
+ * first, leaves the main task to the workers and becomes sysmon.
+ */
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#include "config.h"
+#include "libc.h"
+#include "runtime.h"
+#include "slot.h"
+#include "switch.h"
+
+enum { HWCAP2_FSGSBASE_BIT = 1 << 1, RSEQ_UNREGISTER = 1, RSEQ_SIGNATURE = 0x53053053 };
+
+uint8_t switch_has_fsgsbase;
+
+void *switch_prepare(void *top, void (*entry)(void *), void *arg)
+{
+	extern const char switch_first[] __attribute__((visibility("hidden")));
+	/* switch_to's frame, from low: control words, r15, r14, r13, r12, rbx, rbp, rip; and
+	 * above it a word, so that entry sees the stack as after a call. */
+	uint64_t *frame = (uint64_t *)top - 10;
+
+	memset(frame, 0, 10 * sizeof(*frame));
+	__asm__ volatile("stmxcsr %0" : "=m"(*(uint32_t *)frame));
+	__asm__ volatile("fnstcw %0" : "=m"(*((uint16_t *)frame + 2)));
+	frame[3] = (uintptr_t)arg;   /* r13 */
+	frame[4] = (uintptr_t)entry; /* r12 */
+	frame[7] = (uintptr_t)switch_first;
+	return frame;
+}
+
+/* The first kernel thread's rseq area is main's, which leaves for other workers: the kernel
+ * must not write there any more. */
+static void unregister_rseq(void)
+{
+	static const unsigned sizes[] = {32, 20, 24, 28, 33, 36, 40, 48, 64};
+
+	if (libc_facts.rseq == 0)
+		return;
+	char *area = (char *)read_fs_base() + libc_facts.rseq;
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (sys(SYS_rseq, area, sizes[i], RSEQ_UNREGISTER, RSEQ_SIGNATURE) == 0)
+			break;
+	*(int *)(area + 4) = -2; /* cpu_id: RSEQ_CPU_ID_REGISTRATION_FAILED */
+}
+
+static int init_procs(void)
+{
+	size_t size = MAX_PROCS * sizeof(struct proc);
+	int n = config_gomaxprocs();
+
+	if (sched.procs == NULL) {
+		long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (p < 0 && p > -4096)
+			return -ENOMEM;
+		sched.procs = (struct proc *)p;
+	}
+	sched.n_procs = n;
+	sched.n_procs_ever = n;
+	for (int i = n - 1; i >= 0; i--) {
+		sched.procs[i].id = i;
+		timer_heap_init(&sched.procs[i].timers);
+		proc_release(&sched.procs[i]);
+	}
+	return 0;
+}
+
+static void measure_tsc(void)
+{
+	/* As long as waking the runtime takes anyway: good to a few parts in a thousand. */
+	static ns_t ns;
+	static uint64_t tsc;
+
+	if (tsc == 0) {
+		ns = now_ns();
+		tsc = __builtin_ia32_rdtsc();
+		return;
+	}
+	uint64_t ticks = __builtin_ia32_rdtsc() - tsc;
+	ns_t passed = now_ns() - ns;
+	sched.ns_per_tsc = ticks > 0 ? (double)passed / ticks : 0;
+}
+
+static void start_sysmon(void *arg)
+{
+	struct worker *w = arg;
+	struct task *main_task = w->left;
+
+	preempt_setup_thread(w);
+	/* main has left its stack: let a worker take it. */
+	w->left = NULL;
+	sched_push(main_task);
+	sysmon_loop();
+}
+
+/* The main task's kernel thread becomes sysmon; main comes back on a worker. */
+static void become_sysmon(struct task *t)
+{
+	struct worker *w = &sysmon_worker;
+
+	w->tid = sys(SYS_gettid);
+	w->kernel_tid = 1;
+	w->in_runtime = 1;
+	w->left = t;
+	w->self.sp = switch_prepare(w->stack_top, start_sysmon, w);
+	switch_to(&t->sp, w->self.sp, w->self.tcb);
+	/* On a worker now, from its loop. */
+	store_relaxed(&t->worker->in_runtime, 0);
+}
+
+static void sysmon_thread(void *arg)
+{
+	struct worker *w = arg;
+
+	preempt_setup_thread(w);
+	sysmon_loop();
+}
+
+/* In a forked child the first kernel thread is the bound main task's: sysmon gets its own. */
+static int spawn_sysmon(void)
+{
+	struct worker *w = &sysmon_worker;
+
+	w->in_runtime = 1;
+	w->kernel_tid = 1;
+	return worker_spawn(w, sysmon_thread) ? 0 : -EAGAIN;
+}
+
+static void learn(void)
+{
+	libc_learn(read_fs_base());
+}
+
+static int prepare_machine(void)
+{
+	switch_has_fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) != 0;
+	sched.need_fence = sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
+	sched.pid = sys(SYS_getpid);
+	return preempt_init();
+}
+
+int runtime_start(void)
+{
+	static bool started_before;
+	int r;
+
+	if (sched.live && sched.n_workers + (sysmon_worker.tid != 0) > 0)
+		return 0;
+	bool again = started_before; /* in a forked child */
+	if (!again) {
+		const char *why = libc_probe();
+		if (why != NULL) {
+			message(why);
+			return -ENOSYS;
+		}
+		measure_tsc();
+		r = host.first_thread(learn);
+		if (r != 0)
+			return -r;
+	}
+	r = prepare_machine();
+	if (r == 0)
+		r = slot_init();
+	if (r == 0 && worker_init_self(&sysmon_worker) < 0)
+		r = -ENOMEM;
+	if (r == 0)
+		r = init_procs();
+	if (r < 0)
+		return r;
+	started_before = true;
+	setid_inherit(&sysmon_worker);
+	if (again)
+		return spawn_sysmon();
+	unregister_rseq();
+	task_init_main();
+	signal_init(self_task);
+	libc_hide_from_setxid(self_task->tcb);
+	measure_tsc();
+	sched.live = true;
+	become_sysmon(self_task);
+	return 0;
+}
+
+bool runtime_is_live(void)
+{
+	return sched.live;
+}
+
+int procs_set(int n)
+{
+	struct task *t = task_self();
+	int before = sched.live ? sched.n_procs : config_gomaxprocs();
+
+	if (n == 0)
+		return before;
+	if (n < 0 || n > MAX_PROCS)
+		return -EINVAL;
+	config_set_gomaxprocs(n);
+	if (t == NULL)
+		return before;
+	runtime_enter(t);
+	static struct lock resize_lock;
+	lock_acquire(&resize_lock);
+	before = sched.n_procs;
+	int ever = sched.n_procs_ever;
+	for (int i = ever; i < n; i++) {
+		sched.procs[i].id = i;
+		timer_heap_init(&sched.procs[i].timers);
+	}
+	if (n > ever)
+		store_release(&sched.n_procs_ever, n);
+	sched_resize(before, n);
+	lock_release(&resize_lock);
+	runtime_leave(t);
+	return before;
+}
+
+/* --- fork ----------------------------------------------------------------------------- */
+
+/*
+ * The locks that code outside this file may hold when the address space is copied are
+ * simply reset in the child, together with what they protect: none of it outlives the
+ * fork but the task itself, its slot and the program's actions.
+ */
+void fork_child(void)
+{
+	struct task *t = self_task;
+	struct proc *procs = sched.procs;
+	double ns_per_tsc = sched.ns_per_tsc;
+	bool need_fence = sched.need_fence;
+	int n = sched.n_procs_ever;
+
+	for (int i = 0; i < n; i++)
+		memset(&procs[i], 0, sizeof(procs[i]));
+	memset(&sched, 0, sizeof(sched));
+	sched.procs = procs;
+	sched.ns_per_tsc = ns_per_tsc;
+	sched.need_fence = need_fence;
+	sched.live = true;
+	sched.pid = sys(SYS_getpid);
+	memset(&sysmon_worker, 0, sizeof(sysmon_worker));
+	retake_lock.word = 0;
+	setid_lock.word = 0;
+	park_fork_child();
+	slot_fork_child(t);
+	task_fork_child(t);
+	signal_fork_child(t);
+	preempt_init();
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * runtime.h: tasks, workers, processors, and the few words they share; the runtime2.go of
+ * ours.  Each field says who may touch it.
+ *
+ * The rules that everything else stands on:
+ *
+ * 1. A worker runs tasks only while it owns a processor.  It owns the one that w->proc
+ *    names; sysmon alone may take it away behind its back, by the protocol at
+ *    runtime_enter().
+ * 2. A task is in one place: running on a worker, on one run queue, or parked.  Whoever
+ *    moves its park word from PARKED to WOKEN, or finds RUNNING there and leaves WOKEN,
+ *    has the duty that follows (see the park states).
+ * 3. A waiter is on a bucket's queue until somebody removes it under the bucket's lock.
+ *    That somebody, and nobody else, wakes it.
+ * 4. Code of the runtime runs with w->in_runtime set.  It is never preempted there, and a
+ *    signal that arrives there waits until runtime_leave().
+ */
+#ifndef PGREEN_RUNTIME_H
+#define PGREEN_RUNTIME_H
+
+#include "base.h"
+#include "lock.h"
+#include "runq.h"
+#include "shim.h"
+#include "timer.h"
+
+/* The park word: who owes the task a push to a run queue. */
+enum park_state {
+	PARK_RUNNING = 0, /* the task runs, or is about to leave its stack */
+	PARK_PARKED = 1,  /* its registers are saved; the waker pushes it (or wakes its
+			     kernel thread when it is bound) */
+	PARK_WOKEN = 2,	  /* woken before it had left: it does not park after all */
+};
+
+/* What a task waits on; protected by the lock of the bucket that addr hashes to, but for
+ * the owner's own fields. */
+struct waiter {
+	struct list chain;  /* leaders only: the bucket's list of addresses */
+	struct list peers;  /* all waiters of addr, oldest after the leader */
+	const void *_Atomic addr; /* NULL: not queued.  Changed under both buckets' locks */
+	_Atomic uint32_t *mutex_word; /* cond waits: where a signal may move it; or NULL */
+	ns_t since;   /* mutex waits: when it began, for starvation; 0 otherwise */
+	uint32_t bits; /* wakes must meet these */
+	bool leads;    /* first of its address, and so on the chain */
+	bool moved;    /* a cond waiter that now waits for the mutex: cannot time out */
+	bool granted;  /* the lock was handed to it: it owns the mutex */
+	bool takes_lock; /* waits for a lock word: unlock may grant it */
+	int result;    /* 0, -ETIMEDOUT or -EINTR; written by who removes it */
+};
+
+/* Why a task must look at something on its way out of the runtime. */
+enum attention {
+	ATTEND_PREEMPT = 1, /* its time is up */
+	ATTEND_SIGNAL = 2,  /* a signal that it does not block is pending */
+	ATTEND_CANCEL = 4,  /* pthread_cancel was called for it */
+};
+
+enum task_life { TASK_FREE, TASK_LIVE, TASK_DONE };
+
+/* A pending signal of a task or of the process. */
+struct pending_signals {
+	_Atomic uint64_t set; /* SIG_BIT of each that waits */
+	struct queued_signal *queue; /* their siginfo, oldest first; under signal lock */
+};
+
+struct task {
+	int tid; /* first: task_tid() reads it.  Constant while it lives */
+	_Atomic int attention; /* bits of enum attention; any worker */
+	struct worker *worker; /* who runs it; written before each switch to it */
+	void *sp;  /* saved stack pointer while it does not run */
+	void *tcb; /* its %fs: glibc's struct pthread */
+	struct task *_Atomic next; /* link in the global queue; owner: who holds it */
+	_Atomic uint32_t park; /* enum park_state; a bound task's futex */
+	_Atomic uint32_t done; /* joiners wait here; see task.c for its bits */
+	_Atomic uint8_t life;  /* enum task_life */
+	bool bound;  /* owns its kernel thread and uses no processor */
+	bool is_main;
+	bool adopted; /* its kernel thread is not ours */
+	bool c11;
+	_Atomic int spins_held; /* spinlocks held: not preempted; owner only */
+	_Atomic int in_kernel;	/* owner only: inside kernel_call, may be interrupted */
+	volatile int interrupt; /* kernel_call's flag: do not enter the kernel */
+	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
+	bool cancel_point; /* owner only: its waits end when it is cancelled */
+	int kernel_tid; /* bound: its kernel thread */
+	struct waiter wait;
+	struct timer timer;
+	struct task *_Atomic joining; /* whom it joins, to find EDEADLK */
+	void *(*start)(void *);
+	void *arg;
+	void *result;
+
+	/* signals: see signal.c */
+	_Atomic uint64_t sigmask; /* owner writes, all read */
+	_Atomic uint64_t sigwait; /* what sigwait() waits for; owner writes */
+	struct pending_signals pending;
+	int mask_class;	   /* where its mask is counted; owner only */
+	bool eintr_wanted; /* a handler without SA_RESTART ran; owner only */
+	uint32_t handlers_run; /* owner only: for sigsuspend */
+
+	/* memory: see slot.c */
+	char *stack_low;   /* of the stack it runs on, above the guard */
+	size_t stack_size;
+	char *slot_low;	   /* low end of its slot, the guard included; NULL: no slot */
+	size_t slot_size;
+	size_t guard_size; /* bytes installed at slot_low */
+	uint32_t index;	   /* in the table of slots: the low bits of its tid */
+	uint8_t slot_class;
+	uint8_t generation; /* the high bits of its tid */
+	bool tls_ready;	   /* the TCB has a dtv: it was used before */
+	struct task *free_next; /* pool's list */
+
+	uint64_t cpu_tsc;   /* time stamp ticks that it ran before the last switch to it */
+	uint64_t run_start; /* time stamp of that switch */
+	char name[16];
+	uint64_t ext[16];    /* interpose's: struct task_ext */
+};
+
+struct proc {
+	_Atomic uint32_t status; /* enum proc_status */
+	int id;
+	_Atomic uint32_t tick; /* picks of a task; written by the owner, read by thieves */
+	struct proc *idle_next; /* idle list; sched.lock */
+	/* Written by the owner, read by sysmon. */
+	_Atomic uint32_t switches; /* tasks started; stands still while one computes */
+	_Atomic uint32_t kernel_calls; /* kernel doors entered */
+	struct worker *_Atomic owner; /* who runs on it, or did when it entered the kernel */
+	/* sysmon only. */
+	uint32_t seen_switches, seen_kernel_calls;
+	ns_t seen_since; /* when sysmon first saw these counts */
+	ns_t seen_cpu;	 /* its worker's CPU time then */
+	ns_t preempt_sent;
+	int refusals;
+	struct runq runq;
+	struct timer_heap timers;
+} __attribute__((aligned(CACHE_LINE)));
+
+enum proc_status {
+	PROC_IDLE,	/* on the idle list */
+	PROC_RUNNING,	/* its owner runs on it */
+	PROC_IN_KERNEL, /* its owner is in the kernel; a CAS from here takes it */
+};
+
+/* What must be done about the task that a worker has just left, by whoever it runs next:
+ * only then are its registers saved and its stack unused. */
+enum after_switch { AFTER_NOTHING, AFTER_PARK, AFTER_YIELD, AFTER_REQUEUE, AFTER_EXIT };
+
+struct worker {
+	/* in_runtime and proc are the two sides of the take-away protocol. */
+	_Atomic int in_runtime;
+	struct proc *_Atomic proc; /* NULL: none; written by itself and by sysmon */
+	struct proc *kernel_proc;  /* the one it entered the kernel with */
+	struct task *_Atomic current; /* what it runs; NULL: its own stack */
+	struct task *left; /* for finish_switch */
+	enum after_switch after;
+	_Atomic int preempt; /* a preemption was refused inside the runtime */
+	bool spinning;	     /* looks for work and is counted in sched.n_spinning */
+	struct task self;    /* the pseudo task whose stack and TCB the worker uses itself */
+	_Atomic uint32_t wake_word; /* futex: 1 when it was given something to do */
+	struct proc *_Atomic given; /* the processor that start_worker hands over */
+	_Atomic uint32_t kernel_tid; /* cleared by the kernel when the thread is gone */
+	_Atomic int tid; /* the same, kept; 0 until it runs */
+	struct worker *next_idle; /* idle list; sched.lock */
+	struct worker *next_all;  /* all workers ever started; written once */
+	char *stack; /* the mapping of its own stack and signal stack */
+	char *signal_stack;
+	size_t signal_stack_size;
+	char *stack_top;
+	_Atomic uint32_t setid_done; /* set*id broadcast: see setid.c */
+	uint32_t random; /* xorshift state: whom to steal from */
+	/* sysmon's: a worker whose processor was taken while it ran */
+	ns_t seen_cpu;
+	_Atomic bool stray; /* lost its processor unannounced and has not noticed */
+	ns_t stray_since;
+} __attribute__((aligned(CACHE_LINE)));
+
+enum { MAX_PROCS = 1024 };
+
+struct sched {
+	struct lock lock; /* the queue, the idle lists, worker creation */
+	struct task *_Atomic queue_head; /* global queue, FIFO; sched.lock */
+	struct task *queue_tail;
+	_Atomic uint32_t queue_len; /* read without the lock as a hint */
+	struct proc *idle_procs;    /* sched.lock */
+	_Atomic uint32_t n_idle_procs;
+	_Atomic int n_spinning;
+	struct worker *idle_workers; /* without a processor; sched.lock */
+	struct worker *dead_workers; /* to be used again; sched.lock */
+	struct worker *_Atomic all_workers;
+	_Atomic int n_workers; /* alive, sysmon not counted */
+	_Atomic int n_idle_workers;
+	_Atomic int n_procs;
+	_Atomic int n_procs_ever; /* the highest number there has been */
+	int pid;
+	_Atomic(struct worker *) poller; /* the idle worker that sleeps until next timer */
+	_Atomic ns_t poll_until;
+	_Atomic int n_tasks; /* alive, main and adopted included */
+	_Atomic int sysmon_asleep; /* sysmon sleeps without end: wake it by signal */
+	bool live; /* the runtime is awake */
+	double ns_per_tsc; /* length of a time stamp tick */
+	bool need_fence; /* no membarrier: runtime_enter fences itself */
+	struct proc *procs; /* MAX_PROCS of them, memory on first touch */
+};
+
+extern struct sched sched __attribute__((visibility("hidden")));
+
+/* --- entering and leaving --------------------------------------------------------- */
+
+void runtime_enter_slow(struct task *t);
+void runtime_leave_slow(struct task *t);
+
+/*
+ * Every call from a task into the scheduler is between these two.  Returns its worker.
+ *
+ * sysmon takes the processor of a worker that the kernel blocks without a word:
+ *	sysmon: w->proc = NULL; membarrier; is w->in_runtime 0?  taken : put it back
+ *	worker: w->in_runtime = 1; compiler barrier; is w->proc NULL?  wait for one
+ * The membarrier stands for the fence that the worker does not pay for: either sysmon sees
+ * in_runtime, or the worker sees that its processor is gone.  Between the two looks sysmon
+ * holds retake_lock, which the slow path takes before it believes in the loss.
+ *
+ * No preemption can fall between the load of t->worker and the store: code of the library
+ * is not preempted.
+ */
+static inline struct worker *runtime_enter(struct task *t)
+{
+	struct worker *w = t->worker;
+
+	store_relaxed(&w->in_runtime, 1);
+	compiler_barrier();
+	if (unlikely(sched.need_fence))
+		fence_seq_cst();
+	if (unlikely(load_relaxed(&w->proc) == NULL) && !t->bound) {
+		runtime_enter_slow(t);
+		w = t->worker;
+	}
+	return w;
+}
+
+static inline void runtime_leave(struct task *t)
+{
+	struct worker *w = t->worker;
+
+	store_relaxed(&w->in_runtime, 0);
+	compiler_barrier();
+	if (unlikely(load_relaxed(&t->attention) | load_relaxed(&w->preempt)))
+		runtime_leave_slow(t);
+}
+
+/* --- sched.c ----------------------------------------------------------------------- */
+
+/* Pushes a task that was made runnable; a bound one's kernel thread is woken.  Any kernel
+ * thread of ours inside the runtime, and sysmon. */
+void ready(struct task *t);
+
+/* Leaves the calling task's stack, inside the runtime; comes back when somebody made it
+ * runnable.  For AFTER_PARK the waker is told by the park word. */
+void sched_leave(struct task *t, enum after_switch after);
+
+/* Parks until the park word says WOKEN; resets it.  deadline only matters to bound tasks,
+ * for whom it returns false when it passed. */
+bool sched_park(struct task *t, ns_t deadline);
+
+/* Fires the timers of h that are due.  Returns how many. */
+int timers_fire(struct timer_heap *h, ns_t now);
+void park_fork_child(void);
+
+/* Removes t from its wait, if it still is in one, with this result; then readies it. */
+bool park_cancel(struct task *t, int result);
+
+_Noreturn void worker_loop(struct worker *w);
+void sched_kick(void); /* a processor is idle and work was pushed: wake one worker */
+void sched_push(struct task *t);
+void proc_release(struct proc *p);
+struct proc *proc_take_idle_locked(void);
+bool worker_start(struct proc *p, bool spinning);
+void proc_hand_off(struct proc *p);
+void timer_wake_poller(ns_t when);
+struct worker *idle_list_pop_locked(void);
+void sched_resize(int before, int after); /* moves n_procs; see procs_set() */
+void task_first_run(void *task);
+
+/* --- worker.c ---------------------------------------------------------------------- */
+
+/* Gives a worker of its own stack and TCB; tid is its kernel thread's, or 0.  Returns
+ * -ENOMEM when there is no memory. */
+int worker_init_self(struct worker *w);
+
+/* Starts w's kernel thread in entry(w), with the mask of workers. */
+bool worker_spawn(struct worker *w, void (*entry)(void *));
+
+/* Ends the calling worker, which owns nothing. */
+_Noreturn void worker_exit(struct worker *w);
+
+/* --- task.c ------------------------------------------------------------------------ */
+
+/* After t's last switch: tells joiners, frees its slot.  Inside the runtime. */
+void task_finish(struct task *t);
+void task_init_main(void);
+void task_fork_child(struct task *t);
+
+/* Calls fn for every task alive until it returns false.  Tasks may come and go meanwhile. */
+void tasks_for_each(bool (*fn)(struct task *, void *), void *arg);
+
+/* --- sysmon.c ---------------------------------------------------------------------- */
+
+/* Held while a processor is taken away unannounced: see runtime_enter(). */
+extern struct lock retake_lock __attribute__((visibility("hidden")));
+
+/* sysmon's kernel thread: the process's first, once the runtime is awake. */
+extern struct worker sysmon_worker __attribute__((visibility("hidden")));
+_Noreturn void sysmon_loop(void);
+
+/* Ends sysmon's sleep, if it sleeps without end.  Anyone. */
+void sysmon_wake(void);
+
+/* --- preempt.c --------------------------------------------------------------------- */
+
+enum { SIG_PREEMPT = 32 };
+
+/* Installs the handler.  0 or -E.  Once. */
+int preempt_init(void);
+
+/* Asks w's current task to look up: the handler decides.  Any worker or sysmon. */
+void preempt_worker(struct worker *w);
+
+/* A worker's first act: its signal stack and mask. */
+void preempt_setup_thread(struct worker *w);
+
+/* --- signal.c ---------------------------------------------------------------------- */
+
+/* What every worker blocks: all but faults and our own signals. */
+extern uint64_t worker_sigmask __attribute__((visibility("hidden")));
+
+/* Takes over the program's handlers and the caller's mask.  Once, by main. */
+void signal_init(struct task *main_task);
+void signal_task_start(struct task *t);
+void signal_task_end(struct task *t);
+
+/* Runs the handlers of t's pending signals, by t itself outside the runtime. */
+void signal_deliver(struct task *t);
+
+/* sysmon: routes what arrived for the process. */
+void signal_route(void);
+uint64_t signal_sysmon_mask(void);
+void signal_fork_child(struct task *t);
+
+/* --- setid.c ----------------------------------------------------------------------- */
+
+/* Held while kernel threads are started, and during a set*id broadcast. */
+extern struct lock setid_lock __attribute__((visibility("hidden")));
+void setid_handle(struct worker *w);
+void setid_inherit(struct worker *w);
+
+/* --- diag.c ------------------------------------------------------------------------ */
+_Noreturn void fatal(const char *what, long value);
+void message(const char *text);
+
+#endif

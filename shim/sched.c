@@ -1,0 +1,833 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sched.c: who runs next.
+ *
+ * Go's scheduler, for Go's reasons (proc.go's opening comment).  Work is pushed to the
+ * local queue of the processor that made it runnable, and stolen by those that have none.
+ * The question is when to wake a sleeping worker.  Waking one at every push is right and
+ * slow: a pair that plays ping-pong would thrash two CPUs.  Never waking one while any
+ * worker runs leaves processors idle beside full queues.  The rule, as Go's: a push wakes
+ * one worker if a processor is idle and nobody is spinning (looking for work); a spinning
+ * worker that finds work wakes one more before it runs it.  So the number of workers rises
+ * one by one while there is work, and at most one push in flight is not looked for.
+ *
+ * Two patterns race, and each side has a fence between its store and its load:
+ *
+ *	push:  put the task on a queue;  fence;  n_spinning == 0 and a processor idle?  wake
+ *	sleep: n_spinning--;             fence;  look into every queue once more
+ *
+ * Either the pusher sees that nobody spins, or the last spinner sees the task.
+ *
+ * Tasks switch to each other directly.  What must happen only when the task that left has
+ * its registers saved (tell the waker that it is parked, push it, free its stack) is
+ * done by whoever runs next on the worker: finish_switch().
+ */
+#include <errno.h>
+
+#include "runtime.h"
+#include "switch.h"
+
+enum {
+	GLOBAL_TURN = 61, /* as Go's schedule(): keeps the global queue from starving */
+	STEAL_ROUNDS = 4, /* as Go's stealWork() */
+	/* How long an idle worker looks for work before it sleeps.  A futex wake across
+	 * CPUs costs 5 to 45 us in a guest; looking costs its CPU's time. */
+	SPIN_NS = 5000,
+	STALE_SPINS = 50,
+	SPARE_IDLE_NS = 1000000000, /* a worker beyond GOMAXPROCS goes away after this */
+	FROM_GLOBAL_MOST = RUNQ_SIZE / 2,
+};
+
+struct sched sched;
+
+ns_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+/* --- the global queue -------------------------------------------------------------- */
+
+static void global_push_locked(struct task *t)
+{
+	store_relaxed(&t->next, NULL);
+	if (load_relaxed(&sched.queue_head) == NULL)
+		store_relaxed(&sched.queue_head, t);
+	else
+		store_relaxed(&sched.queue_tail->next, t);
+	sched.queue_tail = t;
+	store_relaxed(&sched.queue_len, load_relaxed(&sched.queue_len) + 1);
+}
+
+static struct task *global_pop_locked(void)
+{
+	struct task *t = load_relaxed(&sched.queue_head);
+
+	if (t == NULL)
+		return NULL;
+	store_relaxed(&sched.queue_head, load_relaxed(&t->next));
+	store_relaxed(&sched.queue_len, load_relaxed(&sched.queue_len) - 1);
+	return t;
+}
+
+static void local_push(struct proc *p, struct task *t)
+{
+	struct task *batch[RUNQ_SIZE / 2 + 1];
+	int n = runq_push(&p->runq, t, batch);
+
+	if (likely(n == 0))
+		return;
+	lock_acquire(&sched.lock);
+	for (int i = 0; i < n; i++)
+		global_push_locked(batch[i]);
+	lock_release(&sched.lock);
+}
+
+/* Takes one task, and a fair share of the rest into p's queue when that is empty. */
+static struct task *global_take(struct proc *p, bool batch)
+{
+	if (load_relaxed(&sched.queue_len) == 0)
+		return NULL;
+	lock_acquire(&sched.lock);
+	struct task *t = global_pop_locked();
+	uint32_t share = load_relaxed(&sched.queue_len) / load_relaxed(&sched.n_procs);
+
+	if (share > FROM_GLOBAL_MOST)
+		share = FROM_GLOBAL_MOST;
+	for (; batch && share > 0; share--) {
+		struct task *more = global_pop_locked(), *over[RUNQ_SIZE / 2 + 1];
+		/* At most half the ring, and only when it is empty: it fits. */
+		if (more == NULL || runq_push(&p->runq, more, over) != 0)
+			break;
+	}
+	lock_release(&sched.lock);
+	return t;
+}
+
+void sched_push(struct task *t)
+{
+	lock_acquire(&sched.lock);
+	global_push_locked(t);
+	lock_release(&sched.lock);
+	sched_kick();
+}
+
+/* --- processors -------------------------------------------------------------------- */
+
+static void idle_push_locked(struct proc *p)
+{
+	store_relaxed(&p->status, PROC_IDLE);
+	p->idle_next = sched.idle_procs;
+	sched.idle_procs = p;
+	store_relaxed(&sched.n_idle_procs, load_relaxed(&sched.n_idle_procs) + 1);
+}
+
+struct proc *proc_take_idle_locked(void)
+{
+	struct proc *p = sched.idle_procs;
+
+	if (p == NULL)
+		return NULL;
+	sched.idle_procs = p->idle_next;
+	store_relaxed(&sched.n_idle_procs, load_relaxed(&sched.n_idle_procs) - 1);
+	store_relaxed(&p->status, PROC_RUNNING);
+	return p;
+}
+
+static struct proc *proc_take_idle(void)
+{
+	struct proc *p = NULL;
+
+	if (load_relaxed(&sched.n_idle_procs) == 0)
+		return NULL;
+	lock_acquire(&sched.lock);
+	p = proc_take_idle_locked();
+	lock_release(&sched.lock);
+	return p;
+}
+
+static bool is_retired(const struct proc *p)
+{
+	return p->id >= load_relaxed(&sched.n_procs);
+}
+
+/* A processor beyond a lowered GOMAXPROCS leaves its tasks to the others. */
+static void proc_retire(struct proc *p)
+{
+	bool inherit;
+	struct task *t;
+
+	lock_acquire(&sched.lock);
+	while ((t = runq_pop(&p->runq, &inherit)) != NULL)
+		global_push_locked(t);
+	store_relaxed(&p->status, PROC_IDLE); /* on no list: procs_set may revive it */
+	lock_release(&sched.lock);
+	sched_kick();
+}
+
+void sched_resize(int before, int after)
+{
+	lock_acquire(&sched.lock);
+	store_relaxed(&sched.n_procs, after);
+	/* Idle ones beyond the new number leave the list; others do when they look. */
+	for (struct proc **at = &sched.idle_procs; *at != NULL;) {
+		if ((*at)->id >= after) {
+			*at = (*at)->idle_next;
+			store_relaxed(&sched.n_idle_procs, load_relaxed(&sched.n_idle_procs) - 1);
+		} else {
+			at = &(*at)->idle_next;
+		}
+	}
+	/* One that was retired and is idle again, or is new. */
+	for (int i = before; i < after; i++)
+		if (load_relaxed(&sched.procs[i].status) == PROC_IDLE)
+			idle_push_locked(&sched.procs[i]);
+	lock_release(&sched.lock);
+	sched_kick();
+}
+
+void proc_release(struct proc *p)
+{
+	if (is_retired(p)) {
+		proc_retire(p);
+		return;
+	}
+	lock_acquire(&sched.lock);
+	idle_push_locked(p);
+	lock_release(&sched.lock);
+}
+
+static void proc_own(struct worker *w, struct proc *p)
+{
+	store_relaxed(&p->owner, w);
+	store_relaxed(&p->status, PROC_RUNNING);
+	/* sysmon must not compare with a former owner's counts. */
+	store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
+	store_release(&w->proc, p);
+}
+
+void proc_hand_off(struct proc *p)
+{
+	if (!is_retired(p) &&
+	    (!runq_empty(&p->runq) || load_relaxed(&sched.queue_len) != 0) &&
+	    worker_start(p, false))
+		return;
+	proc_release(p);
+	/* Work may have come between the look and the release. */
+	fence_seq_cst();
+	if (!runq_empty(&p->runq) || load_relaxed(&sched.queue_len) != 0)
+		sched_kick();
+}
+
+/* --- making runnable --------------------------------------------------------------- */
+
+void sched_kick(void)
+{
+	int none = 0;
+
+	/* Pairs with the fence in find_work: see the file's comment. */
+	fence_seq_cst();
+	if (load_relaxed(&sched.n_idle_procs) == 0 || load_relaxed(&sched.n_spinning) != 0)
+		return;
+	if (!cas_acq_rel(&sched.n_spinning, &none, 1))
+		return;
+	struct proc *p = proc_take_idle();
+	if (p == NULL) {
+		add_acq_rel(&sched.n_spinning, -1);
+	} else if (!worker_start(p, true)) {
+		add_acq_rel(&sched.n_spinning, -1);
+		proc_release(p);
+	}
+}
+
+void ready(struct task *t)
+{
+	struct worker *w = self_task->worker;
+	struct proc *p = load_relaxed(&w->proc);
+
+	if (t->bound) {
+		sys_futex_wake(&t->park, 1);
+		return;
+	}
+	if (p == NULL) {
+		sched_push(t);
+		return;
+	}
+	struct task *kicked = runq_push_next(&p->runq, t);
+	if (kicked != NULL)
+		local_push(p, kicked);
+	sched_kick();
+}
+
+/* --- switching --------------------------------------------------------------------- */
+
+/* Does what the task that was left wanted done.  On the new context, inside the runtime. */
+static void finish_switch(struct worker *w)
+{
+	struct task *t = w->left;
+	enum after_switch after = w->after;
+	uint32_t running = PARK_RUNNING;
+
+	w->after = AFTER_NOTHING;
+	switch (after) {
+	case AFTER_NOTHING:
+		break;
+	case AFTER_PARK:
+		/* Pairs with wake_task(): the waker finds the registers saved. */
+		if (!cas_acq_rel(&t->park, &running, PARK_PARKED))
+			ready(t);
+		break;
+	case AFTER_YIELD:
+	case AFTER_REQUEUE:
+		sched_push(t);
+		break;
+	case AFTER_EXIT:
+		task_finish(t);
+		break;
+	}
+}
+
+/* Makes t the worker's current task, at time stamp tsc.  The switch itself follows. */
+static void run(struct worker *w, struct proc *p, struct task *t, bool inherit, uint64_t tsc)
+{
+	t->worker = w;
+	t->run_start = tsc;
+	store_relaxed(&w->current, t);
+	if (!inherit)
+		store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
+}
+
+/* What p itself has to run, without a search. */
+static struct task *pick_local(struct proc *p, bool *inherit)
+{
+	struct task *t;
+
+	*inherit = false;
+	if (unlikely(is_retired(p)))
+		return NULL;
+	if (unlikely(load_relaxed(&p->timers.next) != NO_DEADLINE))
+		timers_fire(&p->timers, now_ns());
+	uint32_t tick = load_relaxed(&p->tick) + 1;
+
+	store_relaxed(&p->tick, tick);
+	if (unlikely(tick % GLOBAL_TURN == 0)) {
+		t = global_take(p, false);
+		if (t != NULL)
+			return t;
+	}
+	t = runq_pop(&p->runq, inherit);
+	return t != NULL ? t : global_take(p, true);
+}
+
+void sched_leave(struct task *t, enum after_switch after)
+{
+	struct worker *w = t->worker;
+	struct proc *p = load_relaxed(&w->proc);
+	bool inherit = false;
+	struct task *next = p != NULL ? pick_local(p, &inherit) : NULL;
+
+	uint64_t tsc = __builtin_ia32_rdtsc();
+
+	t->cpu_tsc += tsc - t->run_start;
+	w->left = t;
+	w->after = after;
+	if (next != NULL) {
+		run(w, p, next, inherit, tsc);
+		switch_to(&t->sp, next->sp, next->tcb);
+	} else {
+		store_relaxed(&w->current, NULL);
+		switch_to(&t->sp, w->self.sp, w->self.tcb);
+	}
+	finish_switch(t->worker);
+}
+
+/* A bound task parks in the kernel.  False: the deadline passed. */
+static bool park_bound(struct task *t, ns_t deadline)
+{
+	uint32_t running = PARK_RUNNING, parked = PARK_PARKED;
+
+	if (!cas_acq_rel(&t->park, &running, PARK_PARKED))
+		goto woken;
+	for (;;) {
+		struct timespec ts = ns_timespec(deadline - now_ns());
+		long r = sys_futex_wait(&t->park, PARK_PARKED,
+					deadline == NO_DEADLINE ? NULL : &ts);
+
+		if (load_acquire(&t->park) == PARK_WOKEN)
+			goto woken;
+		if (r == -ETIMEDOUT && cas_acq_rel(&t->park, &parked, PARK_RUNNING))
+			return false;
+	}
+woken:
+	store_relaxed(&t->park, PARK_RUNNING);
+	return true;
+}
+
+bool sched_park(struct task *t, ns_t deadline)
+{
+	if (t->bound)
+		return park_bound(t, deadline);
+	if (load_acquire(&t->park) != PARK_WOKEN)
+		sched_leave(t, AFTER_PARK);
+	store_relaxed(&t->park, PARK_RUNNING);
+	return true;
+}
+
+/* Where a new task's first switch arrives. */
+void task_first_run(void *arg)
+{
+	struct task *t = arg;
+
+	finish_switch(t->worker);
+	runtime_leave(t);
+	host.task_main(t);
+	__builtin_unreachable();
+}
+
+void task_yield(void)
+{
+	struct task *t = task_self();
+
+	if (t->bound) {
+		sys(SYS_sched_yield);
+		return;
+	}
+	struct worker *w = runtime_enter(t);
+	struct proc *p = load_relaxed(&w->proc);
+
+	if (runq_empty(&p->runq) && load_relaxed(&sched.queue_len) == 0 &&
+	    load_relaxed(&p->timers.next) == NO_DEADLINE && !is_retired(p))
+		store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
+	else
+		sched_leave(t, AFTER_YIELD);
+	runtime_leave(t);
+}
+
+/* --- the search for work ----------------------------------------------------------- */
+
+static uint32_t next_random(struct worker *w)
+{
+	uint32_t x = w->random;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return w->random = x;
+}
+
+/*
+ * Whether victim's run_next has been left alone for a microsecond or two: then its owner
+ * computes, and it may be stolen.  Otherwise the owner is about to run it, as in a
+ * ping-pong, and stealing it would only make the pair thrash (Go sleeps 3 us there).
+ */
+static bool next_is_stale(struct proc *victim)
+{
+	struct task *t = load_relaxed(&victim->runq.run_next);
+	uint32_t tick = load_relaxed(&victim->tick);
+
+	if (t == NULL)
+		return false;
+	for (int i = 0; i < STALE_SPINS; i++)
+		cpu_relax();
+	return load_relaxed(&victim->runq.run_next) == t && load_relaxed(&victim->tick) == tick;
+}
+
+static struct task *steal(struct worker *w, struct proc *p, bool with_next)
+{
+	uint32_t n = load_relaxed(&sched.n_procs), at = next_random(w);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct proc *victim = &sched.procs[(at + i) % n];
+		struct task *t;
+
+		if (victim == p)
+			continue;
+		t = runq_steal(&p->runq, &victim->runq, with_next && next_is_stale(victim));
+		if (t != NULL)
+			return t;
+	}
+	return NULL;
+}
+
+/* Fires what is due anywhere; returns the earliest deadline that is left. */
+static ns_t timers_fire_all(ns_t now)
+{
+	uint32_t n = load_relaxed(&sched.n_procs);
+	ns_t least = NO_DEADLINE;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct timer_heap *h = &sched.procs[i].timers;
+		ns_t next;
+
+		timers_fire(h, now);
+		next = load_acquire(&h->next);
+		if (next < least)
+			least = next;
+	}
+	return least;
+}
+
+static void start_spinning(struct worker *w)
+{
+	if (w->spinning)
+		return;
+	w->spinning = true;
+	add_acq_rel(&sched.n_spinning, 1);
+}
+
+static bool may_spin(struct worker *w)
+{
+	int spinning = load_relaxed(&sched.n_spinning);
+	/* Processors that may bring forth work: neither idle, nor ours, nor looking. */
+	int busy = load_relaxed(&sched.n_procs) - (int)load_relaxed(&sched.n_idle_procs) -
+		   1 - spinning;
+
+	/* Like Go: no more look for work than can bring it forth. */
+	return w->spinning || spinning < busy;
+}
+
+static struct task *spin_for_work(struct worker *w, struct proc *p)
+{
+	ns_t until = 0;
+
+	for (int round = 0;; round++) {
+		struct task *t = steal(w, p, round >= STEAL_ROUNDS - 1);
+
+		if (t != NULL)
+			return t;
+		if (load_relaxed(&sched.queue_len) != 0)
+			return global_take(p, true);
+		if (round < STEAL_ROUNDS)
+			continue;
+		ns_t now = now_ns();
+		if (load_relaxed(&p->timers.next) <= now)
+			return NULL;
+		if (until == 0)
+			until = now + SPIN_NS;
+		if (now >= until)
+			return NULL;
+		for (int i = 0; i < 20; i++)
+			cpu_relax();
+	}
+}
+
+static bool work_anywhere(void)
+{
+	uint32_t n = load_relaxed(&sched.n_procs);
+
+	if (load_relaxed(&sched.queue_len) != 0)
+		return true;
+	for (uint32_t i = 0; i < n; i++)
+		if (!runq_empty(&sched.procs[i].runq))
+			return true;
+	return false;
+}
+
+/* Gives the processor up, unless there is work after all. */
+static void go_idle(struct worker *w, struct proc *p)
+{
+	bool spun = w->spinning;
+
+	store_relaxed(&w->proc, NULL);
+	proc_release(p);
+	if (spun) {
+		w->spinning = false;
+		add_acq_rel(&sched.n_spinning, -1);
+	}
+	/* Pairs with the fence in sched_kick(): see the file's comment. */
+	fence_seq_cst();
+	if (!work_anywhere())
+		return;
+	p = proc_take_idle();
+	if (p == NULL)
+		return;
+	proc_own(w, p);
+	if (spun)
+		start_spinning(w);
+}
+
+/* One try to find a task for p.  NULL: the processor may have been given up. */
+static struct task *find_once(struct worker *w, struct proc *p)
+{
+	bool inherit;
+	struct task *t;
+
+	if (is_retired(p)) {
+		store_relaxed(&w->proc, NULL);
+		proc_retire(p);
+		return NULL;
+	}
+	t = pick_local(p, &inherit);
+	if (t != NULL)
+		return t;
+	timers_fire_all(now_ns());
+	t = runq_pop(&p->runq, &inherit);
+	if (t != NULL)
+		return t;
+	if (may_spin(w)) {
+		start_spinning(w);
+		t = spin_for_work(w, p);
+		if (t != NULL)
+			return t;
+		if (load_relaxed(&p->timers.next) <= now_ns())
+			return NULL;
+	}
+	go_idle(w, p);
+	return NULL;
+}
+
+/* --- idle workers ------------------------------------------------------------------ */
+
+static void idle_list_push(struct worker *w)
+{
+	lock_acquire(&sched.lock);
+	w->next_idle = sched.idle_workers;
+	sched.idle_workers = w;
+	add_relaxed(&sched.n_idle_workers, 1);
+	lock_release(&sched.lock);
+}
+
+/* Takes w off the list if it is still there: nobody has given it a processor. */
+static bool idle_list_remove(struct worker *w)
+{
+	bool found = false;
+
+	lock_acquire(&sched.lock);
+	for (struct worker **at = &sched.idle_workers; *at != NULL; at = &(*at)->next_idle) {
+		if (*at != w)
+			continue;
+		*at = w->next_idle;
+		add_relaxed(&sched.n_idle_workers, -1);
+		found = true;
+		break;
+	}
+	lock_release(&sched.lock);
+	return found;
+}
+
+struct worker *idle_list_pop_locked(void)
+{
+	struct worker *w = sched.idle_workers;
+
+	if (w != NULL) {
+		sched.idle_workers = w->next_idle;
+		add_relaxed(&sched.n_idle_workers, -1);
+	}
+	return w;
+}
+
+static ns_t earliest_timer(void)
+{
+	uint32_t n = load_relaxed(&sched.n_procs);
+	ns_t least = NO_DEADLINE;
+
+	for (uint32_t i = 0; i < n; i++) {
+		ns_t next = load_acquire(&sched.procs[i].timers.next);
+		if (next < least)
+			least = next;
+	}
+	return least;
+}
+
+/* One of the idle workers sleeps no longer than the next timer. */
+static ns_t become_poller(struct worker *w)
+{
+	struct worker *none = NULL;
+
+	if (load_relaxed(&sched.poller) != NULL ||
+	    !cas_acq_rel(&sched.poller, &none, w))
+		return NO_DEADLINE;
+	store_relaxed(&sched.poll_until, 0);
+	/* Pairs with timer_wake_poller(): it sees us, or we see its timer. */
+	fence_seq_cst();
+	ns_t until = earliest_timer();
+	store_relaxed(&sched.poll_until, until);
+	return until;
+}
+
+static void stop_polling(struct worker *w)
+{
+	struct worker *me = w;
+
+	cas_acq_rel(&sched.poller, &me, NULL);
+}
+
+void timer_wake_poller(ns_t when)
+{
+	/* Pairs with become_poller(). */
+	fence_seq_cst();
+	struct worker *w = load_relaxed(&sched.poller);
+
+	if (w == NULL || load_relaxed(&sched.poll_until) <= when)
+		return;
+	store_release(&w->wake_word, 1);
+	sys_futex_wake(&w->wake_word, 1);
+}
+
+static void take_given(struct worker *w, struct proc *p)
+{
+	store_relaxed(&w->given, NULL);
+	proc_own(w, p);
+}
+
+/* Sleeps until somebody gives the worker a processor, or a timer wants one. */
+static void worker_sleep(struct worker *w)
+{
+	store_relaxed(&w->wake_word, 0);
+	idle_list_push(w);
+	for (;;) {
+		/* Pairs with worker_start(). */
+		struct proc *p = load_acquire(&w->given);
+		if (p != NULL) {
+			take_given(w, p);
+			return;
+		}
+		ns_t until = become_poller(w), now = now_ns();
+		bool polls = until != NO_DEADLINE;
+		ns_t patience = now + SPARE_IDLE_NS;
+		struct timespec ts = ns_timespec((polls && until < patience ? until : patience) - now);
+
+		/* Pairs with worker_start(): given was stored before wake_word. */
+		if (load_acquire(&w->wake_word) == 0)
+			sys_futex_wait(&w->wake_word, 0, &ts);
+		if (load_relaxed(&sched.poller) == w)
+			stop_polling(w);
+		bool woken = swap_acq_rel(&w->wake_word, 0) != 0;
+		if (load_acquire(&w->given) != NULL)
+			continue;
+		if (polls && until <= now_ns()) {
+			/* A timer is due: run it on an idle processor, if there is one. */
+			if (!idle_list_remove(w))
+				continue;
+			p = proc_take_idle();
+			if (p != NULL) {
+				proc_own(w, p);
+				return;
+			}
+			idle_list_push(w);
+			ts = ns_timespec(100000); /* all are busy: they fire it */
+			sys_futex_wait(&w->wake_word, 0, &ts);
+		} else if (!woken && !polls &&
+			   load_relaxed(&sched.n_workers) > load_relaxed(&sched.n_procs) &&
+			   idle_list_remove(w)) {
+			worker_exit(w);
+		}
+	}
+}
+
+/* --- the worker's own loop ---------------------------------------------------------- */
+
+static void stop_spinning(struct worker *w)
+{
+	if (!w->spinning)
+		return;
+	w->spinning = false;
+	add_acq_rel(&sched.n_spinning, -1);
+	/* There may be more where this came from. */
+	sched_kick();
+}
+
+_Noreturn void worker_loop(struct worker *w)
+{
+	for (;;) {
+		struct proc *p = load_relaxed(&w->proc);
+
+		if (p == NULL) {
+			worker_sleep(w);
+			continue;
+		}
+		struct task *t = find_once(w, p);
+		if (t == NULL)
+			continue;
+		p = load_relaxed(&w->proc);
+		stop_spinning(w);
+		run(w, p, t, false, __builtin_ia32_rdtsc());
+		switch_to(&w->self.sp, t->sp, t->tcb);
+		finish_switch(w);
+	}
+}
+
+/* --- losing and finding a processor ------------------------------------------------ */
+
+/* The calling task's worker has none: takes an idle one, or queues the task. */
+static void want_proc(struct task *t)
+{
+	struct proc *p = proc_take_idle();
+
+	if (p != NULL)
+		proc_own(t->worker, p);
+	else
+		sched_leave(t, AFTER_REQUEUE);
+}
+
+void runtime_enter_slow(struct task *t)
+{
+	struct worker *w = t->worker;
+
+	/* sysmon may be about to put it back: see runtime_enter(). */
+	lock_acquire(&retake_lock);
+	store_relaxed(&w->stray, false);
+	lock_release(&retake_lock);
+	if (load_relaxed(&w->proc) == NULL)
+		want_proc(t);
+}
+
+void enter_kernel(void)
+{
+	struct task *t = task_self();
+
+	if (t->bound)
+		return;
+	struct worker *w = runtime_enter(t);
+	struct proc *p = load_relaxed(&w->proc);
+
+	w->kernel_proc = p;
+	store_relaxed(&p->kernel_calls, load_relaxed(&p->kernel_calls) + 1);
+	store_relaxed(&w->proc, NULL);
+	/* Pairs with sysmon's CAS: it finds the queues as we left them. */
+	store_release(&p->status, PROC_IN_KERNEL);
+	store_relaxed(&w->in_runtime, 0);
+}
+
+void leave_kernel(void)
+{
+	struct task *t = task_self();
+
+	if (t->bound) {
+		if (unlikely(load_relaxed(&t->attention)))
+			runtime_leave_slow(t);
+		return;
+	}
+	struct worker *w = t->worker;
+	struct proc *p = w->kernel_proc;
+	uint32_t in_kernel = PROC_IN_KERNEL;
+
+	store_relaxed(&w->in_runtime, 1);
+	w->kernel_proc = NULL;
+	/* Pairs with whoever took it and ran on it. */
+	if (likely(cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))) {
+		store_relaxed(&p->owner, w);
+		store_relaxed(&w->proc, p);
+	} else {
+		want_proc(t);
+	}
+	runtime_leave(t);
+}
+
+long kernel_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+	struct task *t = task_self();
+	const long args[6] = {a, b, c, d, e, f};
+
+	enter_kernel();
+	store_relaxed(&t->in_kernel, 1);
+	compiler_barrier();
+	long r = kernel_call_asm(&t->interrupt, nr, args);
+	compiler_barrier();
+	store_relaxed(&t->in_kernel, 0);
+	t->interrupt = 0;
+	leave_kernel();
+	return r;
+}

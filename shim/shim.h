@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shim.h: what the wrappers may ask of the runtime; the only header of shim/ that
+ * interpose/ includes.
+ *
+ * A wrapper finds the calling task with task_self().  NULL means that the runtime
+ * sleeps (the program has not created a thread) and the real function serves.  All
+ * waiting goes through one of the doors below.  Errors come back as -E; nothing here
+ * touches errno, allocates with malloc, or calls a function that is wrapped.
+ *
+ * Unless said otherwise a function may be called by tasks only, floating or bound, and
+ * not by signal handlers.
+ */
+#ifndef PGREEN_SHIM_H
+#define PGREEN_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <signal.h>
+
+typedef int64_t ns_t; /* nanoseconds, of CLOCK_MONOTONIC where it is a point in time */
+
+#define NO_DEADLINE INT64_MAX
+
+struct task;
+
+/* --- who am I --------------------------------------------------------------------- */
+
+/* The task that the calling kernel thread runs; NULL in a kernel thread that is not
+ * ours.  The runtime's only thread-local: it lies in the task's own TLS, so it is right
+ * on every worker, and its address may not be kept across a switch. */
+extern __thread struct task *self_task;
+
+/* Adopts a kernel thread that we did not start; NULL while the runtime sleeps. */
+struct task *task_self_slow(void);
+
+/* The calling task, NULL while the runtime sleeps.  Any kernel thread. */
+static inline struct task *task_self(void)
+{
+	struct task *t = self_task;
+
+	return __builtin_expect(t != NULL, 1) ? t : task_self_slow();
+}
+
+/* The first word of every task is its tid, for the fast path of mutexes. */
+static inline int task_tid(const struct task *t)
+{
+	return *(const int *)t;
+}
+
+/* --- door 1: memory ---------------------------------------------------------------- */
+
+/*
+ * Parks the caller while *addr == expected, until a wake, the deadline or a signal.
+ * Returns 0 when woken, -EAGAIN when *addr differed, -ETIMEDOUT, -EINTR when a handler
+ * ran or a cancel is pending.  A wake is never lost and never spent on a waiter that
+ * returns anything but 0.
+ */
+int park_on(_Atomic uint32_t *addr, uint32_t expected, ns_t deadline);
+
+/* As park_on, but only wakes whose bits meet this waiter's end it (FUTEX_WAIT_BITSET). */
+int park_on_bits(_Atomic uint32_t *addr, uint32_t expected, uint32_t bits, ns_t deadline);
+
+/* Makes at most n waiters of addr runnable, oldest first.  Returns how many.  Also
+ * callable by workers and signal handlers that interrupted a task outside the runtime. */
+int wake(const _Atomic uint32_t *addr, int n);
+int wake_bits(const _Atomic uint32_t *addr, int n, uint32_t bits);
+
+/* If *from == expected (checked when check), wakes n_wake waiters of from and moves up to
+ * n_move of the rest to wait on to.  Returns the number woken plus moved, or -EAGAIN. */
+int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move,
+	    bool check, uint32_t expected);
+
+/*
+ * The lock words of a mutex, with glibc's meaning: 0 free, 1 held, 2 held and somebody
+ * may wait.  lock_slow takes a word that the caller failed to take (0, -ETIMEDOUT);
+ * unlock_slow gives up a word that was 2: it wakes the oldest waiter, or hands the lock
+ * to one that has starved (waited over a millisecond).
+ */
+int lock_slow(_Atomic uint32_t *word, ns_t deadline);
+void unlock_slow(_Atomic uint32_t *word);
+
+/*
+ * A condition variable's queue is keyed by its address and needs no word of it.
+ * cond_park: enqueues the caller on cond, calls release(arg) (which unlocks the mutex and
+ * may not park), and parks.  Returns 0 when signalled, -ETIMEDOUT, or -EINTR.
+ * mutex_word, when not NULL, is the mutex's lock word: a signal that finds it held moves
+ * the waiter there instead of waking it.  cond_park then returns COND_GRANTED when the
+ * mutex was handed to the caller, or COND_MOVED: it must be taken with lock_slow, since
+ * others may wait behind.
+ */
+int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(void *),
+	      void *arg, ns_t deadline);
+enum { COND_MOVED = 1, COND_GRANTED = 2 };
+
+/* Signals at most n waiters of cond.  Also callable by workers. */
+void cond_wake(const void *cond, int n);
+
+/* --- door 3: time ------------------------------------------------------------------ */
+
+ns_t now_ns(void); /* CLOCK_MONOTONIC.  Anyone. */
+
+/* Parks until the deadline: 0, or -EINTR. */
+int sleep_until(ns_t deadline);
+
+/* Lets others run: the caller goes to the tail of the global queue. */
+void task_yield(void);
+
+/* --- door 4: the kernel ------------------------------------------------------------ */
+
+/*
+ * The system call nr in the caller's kernel thread, announced: its processor may be given
+ * to others while the kernel blocks it.  Returns the kernel's answer, -errno.  When
+ * interruptible, a signal or cancel for this task makes it -EINTR without fail, also one
+ * that arrives just before the kernel is entered (the handler has then run already).
+ */
+long kernel_call(long nr, long a, long b, long c, long d, long e, long f);
+
+/* The same for a libc function that blocks inside: announce, call, come back. */
+void enter_kernel(void);
+void leave_kernel(void);
+
+/* --- a task's life ------------------------------------------------------------------ */
+
+struct task_spec {
+	size_t stack_size; /* bytes wanted below the TLS; ignored when stack is given */
+	size_t guard_size; /* bytes, 0 for none */
+	void *stack;	   /* the program's own stack: its low end, or NULL */
+	size_t stack_len;  /* of stack, bytes */
+	bool detached;
+	bool c11; /* start returns int */
+	uint64_t sigmask;
+	void *(*start)(void *);
+	void *arg;
+};
+
+/* What interpose hands over: the runtime's way to libc and to the wrappers' state. */
+struct host {
+	/* Makes and joins one thread of libc's own, which calls probe(): libc then knows that
+	 * the program has threads.  0 or an errno. */
+	int (*first_thread)(void (*probe)(void));
+	/* The life of a new task: runs its start routine and ends with task_exit(). */
+	void (*task_main)(struct task *t);
+	/* A kernel thread was adopted: see to it that task_unadopt() is called at its end. */
+	void (*adopted)(struct task *t);
+	/* libc's exit(). */
+	void (*exit_process)(int status);
+	/* Acts on a pending cancel, if the task allows it now; may not return. */
+	void (*cancel_now)(struct task *t);
+};
+extern struct host host __attribute__((visibility("hidden")));
+
+/* Wakes the runtime if it sleeps.  0 or -E.  Called by the program's first thread. */
+int runtime_start(void);
+bool runtime_is_live(void);
+
+/* The end of an adopted kernel thread. */
+void task_unadopt(struct task *t);
+
+/* Creates a task, ready to run, and stores its pthread_t.  0, -EAGAIN, -ENOMEM. */
+int task_create(const struct task_spec *spec, uintptr_t *id);
+
+/* Ends the calling task; what belongs to libc has been cleaned up by the caller. */
+_Noreturn void task_exit(void *result);
+
+/* The task of a pthread_t, or NULL when it cannot be one.  Anyone. */
+struct task *task_of(uintptr_t id);
+
+/* Waits for t's end: 0 and its result, -ETIMEDOUT, -EINTR, -EDEADLK, -EINVAL. */
+int task_join(struct task *t, ns_t deadline, void **result);
+int task_detach(struct task *t); /* 0 or -EINVAL */
+bool task_is_done(const struct task *t);
+struct task *task_of_tid(int tid); /* NULL when there is none */
+
+uintptr_t task_id(const struct task *t); /* its pthread_t */
+bool task_is_bound(const struct task *t);
+bool task_is_main(const struct task *t);
+bool task_is_adopted(const struct task *t);
+bool task_is_detached(const struct task *t);
+void *task_start_routine(const struct task *t, void **arg, bool *c11);
+char *task_name(struct task *t); /* 16 bytes */
+void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guard);
+
+/* Counts a spinlock held: the holder is not preempted (trap 8). */
+void task_hold_spin(struct task *t, int delta);
+
+/* CPU time that t has used, ns. */
+ns_t task_cpu_ns(struct task *t);
+
+/* Number of tasks alive, main included. */
+int task_count(void);
+
+/* While on, a pending cancel ends the caller's waits with -EINTR. */
+void task_set_cancel_point(struct task *t, bool on);
+
+/* Storage for interpose's own state of a task: 128 bytes, zero in a new task. */
+struct task_ext *task_ext(struct task *t);
+
+/* --- signals ----------------------------------------------------------------------- */
+
+/* The kernel's own struct sigaction, which libc's is not. */
+struct kernel_sigaction {
+	void *handler;
+	unsigned long flags;
+	void *restorer;
+	uint64_t mask;
+};
+
+/* Sets and tells the program's action, as rt_sigaction.  0 or -EINVAL. */
+int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sigaction *old);
+
+/* Sends info->si_signo to t.  0 or -EAGAIN.  Tasks outside the runtime. */
+int signal_post(struct task *t, const siginfo_t *info);
+
+/* The caller's mask.  Setting it runs the handlers of what is open now. */
+void signal_set_mask(struct task *t, uint64_t mask);
+uint64_t signal_get_mask(const struct task *t);
+uint64_t signal_pending(const struct task *t);
+
+/* As sigtimedwait: the signal's number, -EAGAIN at the deadline, or -EINTR. */
+int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline);
+
+/* As sigsuspend: -EINTR, after a handler ran or a cancel came. */
+int signal_suspend(struct task *t, uint64_t mask);
+
+/* Whether a handler without SA_RESTART ran since the last question: a wait or system call
+ * that returned -EINTR then fails with EINTR, else it is made again. */
+bool signal_take_eintr(struct task *t);
+
+/* How many handlers have run on t: whether any ran during a call. */
+uint32_t signal_handlers_run(const struct task *t);
+
+/* Around fork, exec and spawn: the kernel thread's mask is the task's own, to inherit. */
+void signal_expose_mask(struct task *t);
+void signal_hide_mask(struct task *t);
+
+/* Makes t look for a pending cancel, parked or running. */
+void task_notice_cancel(struct task *t);
+void task_clear_cancel(struct task *t);
+/* Whether a cancel is noticed and t stands at a cancellation point. */
+bool task_cancel_wanted(const struct task *t);
+
+/* --- processors ------------------------------------------------------------------- */
+
+/* Sets the number of processors while running; 0 asks.  Returns the former number, or
+ * -EINVAL. */
+int procs_set(int n);
+
+/* --- fork -------------------------------------------------------------------------- */
+
+/* In the child, by the task that forked: it is the only task now, bound to the only kernel
+ * thread; the runtime starts anew when it creates another. */
+void fork_child(void);
+
+/* --- set*id ------------------------------------------------------------------------ */
+
+/* The system call nr (setuid and kin) in every kernel thread.  0 or -errno. */
+long setid_call(long nr, long a, long b, long c);
+
+#endif

@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * signal.c: signals as the program sees them.
+ *
+ * A task has a mask and a pending set of its own.  The kernel knows neither: all floating
+ * workers block every signal but faults, and the process's signals arrive at sysmon, whose
+ * kernel mask while it sleeps is what all tasks block in common.  So the kernel itself
+ * applies the default action or ignores, exactly when it would have done so natively, and
+ * what has a handler is queued by sysmon for a task that does not block it.  The handler
+ * then runs on that task, when it looks up: at the end of its wait, on its way out of the
+ * runtime, or where preemption stopped it.
+ *
+ * A bound task's kernel thread has the task's own mask, and the kernel delivers to it.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include "libc.h"
+#include "runtime.h"
+#include "switch.h"
+
+enum {
+	N_SIGNALS = 65,
+	N_QUEUED = 4096, /* signals pending at a time, as RLIMIT_SIGPENDING bounds natively */
+	N_CLASSES = 64,
+	SA_RESTORER_FLAG = 0x04000000,
+	SIG_SETXID = 33, /* glibc's */
+};
+
+#define SYNCHRONOUS                                                                      \
+	(SIG_BIT(SIGSEGV) | SIG_BIT(SIGBUS) | SIG_BIT(SIGFPE) | SIG_BIT(SIGILL) |        \
+	 SIG_BIT(SIGTRAP) | SIG_BIT(SIGSYS))
+#define OURS (SIG_BIT(SIG_PREEMPT) | SIG_BIT(SIG_SETXID))
+#define IGNORED_BY_DEFAULT                                                               \
+	(SIG_BIT(SIGCHLD) | SIG_BIT(SIGURG) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGCONT))
+
+uint64_t worker_sigmask = ~(SYNCHRONOUS | OURS);
+
+struct queued_signal {
+	struct queued_signal *next;
+	siginfo_t info;
+};
+
+static struct lock signal_lock; /* queues and actions; a leaf */
+static struct kernel_sigaction actions[N_SIGNALS]; /* what the program asked for */
+static struct pending_signals process_pending;
+static struct queued_signal storage[N_QUEUED], *free_signals;
+static bool storage_used;
+
+/* Masks in use, counted, so that their intersection is at hand: tasks by the thousand have
+ * the same one.  signal_lock but for the counts of tasks that start and end. */
+static struct mask_class {
+	uint64_t mask;
+	_Atomic int32_t n;
+} classes[N_CLASSES];
+static _Atomic uint64_t sysmon_blocks; /* what sysmon's sleep blocks now */
+static _Atomic uint32_t sysmon_rounds; /* its sleeps, counted: a change has been adopted */
+static _Atomic int sysmon_waited_for;
+
+/* --- storage ------------------------------------------------------------------------- */
+
+static struct queued_signal *take_signal_locked(void)
+{
+	struct queued_signal *q = free_signals;
+
+	if (!storage_used) {
+		storage_used = true;
+		for (int i = 0; i < N_QUEUED; i++) {
+			storage[i].next = free_signals;
+			free_signals = &storage[i];
+		}
+		q = free_signals;
+	}
+	if (q != NULL)
+		free_signals = q->next;
+	return q;
+}
+
+static int add_locked(struct pending_signals *p, const siginfo_t *info)
+{
+	struct queued_signal *q, **at;
+
+	/* A standard signal that is pending already is not queued again. */
+	if (info->si_signo < SIGRTMIN && (load_relaxed(&p->set) & SIG_BIT(info->si_signo)))
+		return 0;
+	q = take_signal_locked();
+	if (q == NULL)
+		return -EAGAIN;
+	q->info = *info;
+	q->next = NULL;
+	for (at = &p->queue; *at != NULL; at = &(*at)->next)
+		;
+	*at = q;
+	or_acq_rel(&p->set, SIG_BIT(info->si_signo));
+	return 0;
+}
+
+/* Takes the lowest signal of set, the oldest of its kind.  Returns its number or 0. */
+static int take_locked(struct pending_signals *p, uint64_t set, siginfo_t *info)
+{
+	struct queued_signal **at, **found = NULL;
+	bool more = false;
+
+	set &= load_relaxed(&p->set);
+	if (set == 0)
+		return 0;
+	int sig = __builtin_ctzll(set) + 1;
+	for (at = &p->queue; *at != NULL; at = &(*at)->next) {
+		if ((*at)->info.si_signo != sig)
+			continue;
+		more = found != NULL;
+		if (more)
+			break;
+		found = at;
+	}
+	struct queued_signal *q = *found;
+	*found = q->next;
+	*info = q->info;
+	q->next = free_signals;
+	free_signals = q;
+	if (!more)
+		and_acq_rel(&p->set, ~SIG_BIT(sig));
+	return sig;
+}
+
+/* --- masks --------------------------------------------------------------------------- */
+
+static int class_find_locked(uint64_t mask)
+{
+	int empty = 0;
+
+	for (int i = 1; i < N_CLASSES; i++) {
+		if (classes[i].n > 0 && classes[i].mask == mask)
+			return i;
+		if (classes[i].n <= 0 && empty == 0)
+			empty = i;
+	}
+	/* Class 0 blocks nothing: where masks are too many, sysmon takes everything. */
+	if (empty != 0)
+		classes[empty].mask = mask;
+	return empty;
+}
+
+static uint64_t blocked_by_all_locked(void)
+{
+	uint64_t all = ~0ULL;
+
+	for (int i = 0; i < N_CLASSES; i++)
+		if (load_relaxed(&classes[i].n) > 0)
+			all &= classes[i].mask;
+	return all;
+}
+
+uint64_t signal_sysmon_mask(void)
+{
+	lock_acquire(&signal_lock);
+	uint64_t mask = blocked_by_all_locked() & ~(SIG_BIT(SIG_PREEMPT) | SIG_BIT(SIG_SETXID));
+	lock_release(&signal_lock);
+	store_relaxed(&sysmon_blocks, mask);
+	add_acq_rel(&sysmon_rounds, 1);
+	if (load_acquire(&sysmon_waited_for))
+		sys_futex_wake((void *)&sysmon_rounds, INT32_MAX);
+	return mask;
+}
+
+/* Sees to it that sysmon has slept, or will, with a mask of this moment. */
+static void sysmon_adopt(bool wait)
+{
+	uint32_t round = load_acquire(&sysmon_rounds);
+
+	sysmon_wake();
+	if (!wait)
+		return;
+	add_acq_rel(&sysmon_waited_for, 1);
+	while (load_acquire(&sysmon_rounds) == round) {
+		struct timespec ts = ns_timespec(1000000);
+		sys_futex_wait((void *)&sysmon_rounds, round, &ts);
+		sysmon_wake();
+	}
+	add_acq_rel(&sysmon_waited_for, -1);
+}
+
+static uint64_t waited_by(const struct task *t)
+{
+	return load_relaxed(&t->sigmask) & ~load_relaxed(&t->sigwait);
+}
+
+/* Counts t's mask, less what it waits for, anew. */
+static void set_class(struct task *t, uint64_t counted)
+{
+	lock_acquire(&signal_lock);
+	uint64_t before = blocked_by_all_locked();
+	add_relaxed(&classes[t->mask_class].n, -1);
+	t->mask_class = class_find_locked(counted);
+	add_relaxed(&classes[t->mask_class].n, 1);
+	uint64_t after = blocked_by_all_locked();
+	lock_release(&signal_lock);
+	if (!sched.live || before == after)
+		return;
+	/* A signal newly blocked by all must not meet sysmon unblocked: wait.  One newly
+	 * open may be pending in the kernel: wake sysmon to take it. */
+	sysmon_adopt((after & ~before) != 0);
+}
+
+void signal_task_start(struct task *t)
+{
+	/* The usual case has the creator's mask and touches one counter. */
+	struct task *self = self_task;
+
+	if (self != NULL && load_relaxed(&classes[self->mask_class].n) > 0 &&
+	    classes[self->mask_class].mask == load_relaxed(&t->sigmask)) {
+		t->mask_class = self->mask_class;
+		add_relaxed(&classes[t->mask_class].n, 1);
+		return;
+	}
+	lock_acquire(&signal_lock);
+	t->mask_class = class_find_locked(load_relaxed(&t->sigmask));
+	add_relaxed(&classes[t->mask_class].n, 1);
+	uint64_t now = blocked_by_all_locked();
+	lock_release(&signal_lock);
+	if (sched.live && (load_relaxed(&sysmon_blocks) & ~now & ~OURS))
+		sysmon_wake();
+}
+
+void signal_task_end(struct task *t)
+{
+	siginfo_t info;
+
+	if (add_relaxed(&classes[t->mask_class].n, -1) == 1)
+		sysmon_wake();
+	if (load_relaxed(&t->pending.set) == 0)
+		return;
+	lock_acquire(&signal_lock);
+	while (take_locked(&t->pending, ~0ULL, &info) != 0)
+		;
+	lock_release(&signal_lock);
+}
+
+/* --- who gets it --------------------------------------------------------------------- */
+
+/* t has a pending signal that it does not block, or waits for: make it look. */
+static void notice(struct task *t)
+{
+	or_acq_rel(&t->attention, ATTEND_SIGNAL);
+	t->interrupt = 1;
+	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
+	fence_seq_cst();
+	if (park_cancel(t, -EINTR))
+		return;
+	struct worker *w = t->worker;
+	if (w != NULL && t != self_task && load_relaxed(&w->current) == t)
+		preempt_worker(w);
+}
+
+/* As notice, from a task or from sysmon; not inside the runtime. */
+static void notice_from_outside(struct task *t)
+{
+	struct task *self = self_task;
+	bool entered = !load_relaxed(&self->worker->in_runtime);
+
+	if (entered)
+		runtime_enter(self);
+	notice(t);
+	if (entered)
+		runtime_leave(self);
+}
+
+static bool is_dropped_locked(int sig)
+{
+	void *h = actions[sig].handler;
+
+	return h == (void *)SIG_IGN || (h == (void *)SIG_DFL && (IGNORED_BY_DEFAULT & SIG_BIT(sig)));
+}
+
+int signal_post(struct task *t, const siginfo_t *info)
+{
+	uint64_t bit = SIG_BIT(info->si_signo);
+	int r = 0;
+
+	lock_acquire(&signal_lock);
+	bool waits = load_relaxed(&t->sigwait) & bit;
+	bool open = waits || !(load_relaxed(&t->sigmask) & bit);
+	if (!open || waits || !is_dropped_locked(info->si_signo))
+		r = add_locked(&t->pending, info);
+	lock_release(&signal_lock);
+	if (r == 0 && open)
+		notice_from_outside(t);
+	return r;
+}
+
+struct choice {
+	uint64_t bit;
+	struct task *task;
+};
+
+static bool choose(struct task *t, void *arg)
+{
+	struct choice *c = arg;
+
+	if (!t->adopted &&
+	    ((load_relaxed(&t->sigwait) & c->bit) || !(load_relaxed(&t->sigmask) & c->bit)))
+		c->task = t;
+	return c->task == NULL;
+}
+
+/* Tells some task about each signal pending for the process.  The first that the table
+ * has, main before all, as the kernel does. */
+void signal_route(void)
+{
+	uint64_t set = load_acquire(&process_pending.set);
+
+	while (set != 0) {
+		struct choice c = {.bit = set & -set};
+
+		set &= set - 1;
+		tasks_for_each(choose, &c);
+		if (c.task != NULL)
+			notice(c.task);
+	}
+}
+
+/* --- running handlers ---------------------------------------------------------------- */
+
+static int take_for(struct task *t, uint64_t set, siginfo_t *info)
+{
+	int sig;
+
+	if (((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) & set) == 0)
+		return 0;
+	lock_acquire(&signal_lock);
+	sig = take_locked(&t->pending, set, info);
+	if (sig == 0)
+		sig = take_locked(&process_pending, set, info);
+	lock_release(&signal_lock);
+	return sig;
+}
+
+/* The default action is to end or stop: let the kernel do it, to this thread's process. */
+static void default_action(int sig)
+{
+	struct kernel_sigaction dfl = {0};
+	uint64_t bit = SIG_BIT(sig);
+
+	sys_sigaction(sig, &dfl, NULL);
+	sys(SYS_tgkill, sched.pid, sys(SYS_gettid), sig);
+	sys_sigmask(SIG_UNBLOCK, &bit, NULL);
+	sys_sigmask(SIG_BLOCK, &bit, NULL);
+}
+
+typedef void handler_fn(int, siginfo_t *, void *);
+
+/* Calls the program's handler on the task's own stack, with its mask as POSIX wants. */
+static void run_handler(struct task *t, int sig, siginfo_t *info)
+{
+	ucontext_t uc;
+	struct kernel_sigaction act;
+	uint64_t before = load_relaxed(&t->sigmask);
+
+	lock_acquire(&signal_lock);
+	act = actions[sig];
+	if (act.flags & SA_RESETHAND)
+		actions[sig].handler = (void *)SIG_DFL;
+	lock_release(&signal_lock);
+	if (act.handler == (void *)SIG_IGN)
+		return;
+	if (act.handler == (void *)SIG_DFL) {
+		if (!(IGNORED_BY_DEFAULT & SIG_BIT(sig)))
+			default_action(sig);
+		return;
+	}
+	if (!(act.flags & SA_RESTART))
+		t->eintr_wanted = true;
+	getcontext(&uc);
+	memcpy(&uc.uc_sigmask, &before, sizeof(before));
+	store_relaxed(&t->sigmask, before | act.mask | (act.flags & SA_NODEFER ? 0 : SIG_BIT(sig)));
+	t->handlers_run++;
+	((handler_fn *)act.handler)(sig, info, &uc);
+	memcpy(&before, &uc.uc_sigmask, sizeof(before));
+	signal_set_mask(t, before);
+}
+
+void signal_deliver(struct task *t)
+{
+	siginfo_t info;
+	int sig;
+
+	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
+	t->interrupt = 0;
+	while ((sig = take_for(t, ~load_relaxed(&t->sigmask), &info)) != 0)
+		run_handler(t, sig, &info);
+}
+
+bool signal_take_eintr(struct task *t)
+{
+	bool wanted = t->eintr_wanted;
+
+	t->eintr_wanted = false;
+	return wanted;
+}
+
+uint32_t signal_handlers_run(const struct task *t)
+{
+	return t->handlers_run;
+}
+
+/* --- what the kernel calls ------------------------------------------------------------ */
+
+/* Queues for the process what arrived at sysmon; it is routed when its sleep ends. */
+static void queue_for_process(const siginfo_t *info)
+{
+	/* sysmon sleeps when this runs, so it holds no lock. */
+	lock_acquire(&signal_lock);
+	add_locked(&process_pending, info);
+	lock_release(&signal_lock);
+}
+
+static void trampoline(int sig, siginfo_t *info, void *context)
+{
+	struct task *t = self_task;
+	ucontext_t *uc = context;
+	uint64_t kernel_mask;
+
+	if (t == &sysmon_worker.self) {
+		queue_for_process(info);
+		return;
+	}
+	if (t == NULL) {
+		t = task_self_slow();
+		if (t == NULL)
+			return;
+	}
+	/* The same fault inside its own handler ends the process, as natively. */
+	if ((SYNCHRONOUS & SIG_BIT(sig)) && info->si_code > 0 &&
+	    (load_relaxed(&t->sigmask) & SIG_BIT(sig))) {
+		default_action(sig);
+		return;
+	}
+	if (info->si_code <= 0 && load_relaxed(&t->worker->in_runtime)) {
+		lock_acquire(&signal_lock);
+		add_locked(&t->pending, info);
+		lock_release(&signal_lock);
+		or_acq_rel(&t->attention, ATTEND_SIGNAL);
+		return;
+	}
+	kernel_mask = t->bound ? *(uint64_t *)&uc->uc_sigmask : worker_sigmask;
+	if (!t->bound)
+		sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
+	run_handler(t, sig, info);
+	/* The task may be on another worker now, whose signal stack and mask hold. */
+	sys(SYS_sigaltstack, 0, &uc->uc_stack);
+	memcpy(&uc->uc_sigmask, &kernel_mask, sizeof(kernel_mask));
+}
+
+/* --- actions ------------------------------------------------------------------------- */
+
+static bool has_handler(const struct kernel_sigaction *act)
+{
+	return act->handler != (void *)SIG_DFL && act->handler != (void *)SIG_IGN;
+}
+
+static int install(int sig, const struct kernel_sigaction *act)
+{
+	struct kernel_sigaction ours = *act;
+
+	if (has_handler(act)) {
+		ours.handler = (void *)trampoline;
+		ours.flags = SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG |
+			     (act->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT));
+		ours.restorer = (void *)signal_restorer;
+		ours.mask = ~SYNCHRONOUS;
+	}
+	return sys_sigaction(sig, &ours, NULL);
+}
+
+int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sigaction *old)
+{
+	int r = 0;
+
+	if (sig < 1 || sig >= N_SIGNALS || sig == SIG_PREEMPT || sig == SIG_SETXID ||
+	    (act != NULL && (sig == SIGKILL || sig == SIGSTOP)))
+		return -EINVAL;
+	lock_acquire(&signal_lock);
+	struct kernel_sigaction before = actions[sig];
+	if (act != NULL)
+		r = install(sig, act);
+	if (act != NULL && r == 0) {
+		siginfo_t info;
+
+		actions[sig] = *act;
+		/* What is pending and now ignored is gone. */
+		if (is_dropped_locked(sig))
+			while (take_locked(&process_pending, SIG_BIT(sig), &info) != 0)
+				;
+	}
+	lock_release(&signal_lock);
+	if (old != NULL)
+		*old = before;
+	return r;
+}
+
+/* --- the calling task's mask and waits ------------------------------------------------- */
+
+void signal_set_mask(struct task *t, uint64_t mask)
+{
+	uint64_t before = load_relaxed(&t->sigmask);
+
+	mask &= ~(SIG_BIT(SIGKILL) | SIG_BIT(SIGSTOP) | OURS);
+	if (mask == before)
+		return;
+	store_relaxed(&t->sigmask, mask);
+	if (t->bound)
+		sys_sigmask(SIG_SETMASK, &mask, NULL);
+	set_class(t, waited_by(t));
+	/* A fault that the program blocks is fatal natively too: see trampoline(). */
+	if ((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) & ~mask)
+		signal_deliver(t);
+}
+
+uint64_t signal_get_mask(const struct task *t)
+{
+	return load_relaxed(&t->sigmask);
+}
+
+uint64_t signal_pending(const struct task *t)
+{
+	uint64_t kernel = 0;
+
+	sys(SYS_rt_sigpending, &kernel, KERNEL_SIGSET_SIZE);
+	return (kernel | load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) &
+	       load_relaxed(&t->sigmask);
+}
+
+int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
+{
+	int sig, r = 0;
+
+	set &= ~OURS;
+	store_relaxed(&t->sigwait, set);
+	set_class(t, waited_by(t));
+	/* Pairs with signal_post(): it sees the set, or we see its signal. */
+	fence_seq_cst();
+	while ((sig = take_for(t, set, info)) == 0) {
+		if (r == -ETIMEDOUT)
+			break;
+		r = park_on(&t->never, 0, deadline);
+		if (r == -EINTR && (signal_take_eintr(t) ||
+				    (load_relaxed(&t->attention) & ATTEND_CANCEL)))
+			break;
+	}
+	if (sig == 0)
+		sig = take_for(t, set, info);
+	store_relaxed(&t->sigwait, 0);
+	set_class(t, waited_by(t));
+	return sig != 0 ? sig : r == -ETIMEDOUT ? -EAGAIN : -EINTR;
+}
+
+int signal_suspend(struct task *t, uint64_t mask)
+{
+	uint64_t before = load_relaxed(&t->sigmask);
+
+	t->handlers_run = 0;
+	signal_set_mask(t, mask);
+	while (t->handlers_run == 0 && !(t->cancel_point &&
+					 (load_relaxed(&t->attention) & ATTEND_CANCEL)))
+		park_on(&t->never, 0, NO_DEADLINE);
+	signal_take_eintr(t);
+	signal_set_mask(t, before);
+	return -EINTR;
+}
+
+/* The kernel thread's mask becomes the task's own, around calls whose child inherits it. */
+void signal_expose_mask(struct task *t)
+{
+	uint64_t mask = load_relaxed(&t->sigmask);
+
+	sys_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
+void signal_hide_mask(struct task *t)
+{
+	if (!t->bound)
+		sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
+}
+
+/* --- beginning and fork ---------------------------------------------------------------- */
+
+void signal_init(struct task *main_task)
+{
+	uint64_t mask;
+
+	for (int sig = 1; sig < N_SIGNALS; sig++) {
+		if (sig == SIG_PREEMPT || sig == SIG_SETXID)
+			continue;
+		sys_sigaction(sig, NULL, &actions[sig]);
+		if (has_handler(&actions[sig]))
+			install(sig, &actions[sig]);
+	}
+	sys_sigmask(SIG_SETMASK, &worker_sigmask, &mask);
+	store_relaxed(&main_task->sigmask, mask & ~OURS);
+	lock_acquire(&signal_lock);
+	memset(classes, 0, sizeof(classes));
+	main_task->mask_class = class_find_locked(mask & ~OURS);
+	add_relaxed(&classes[main_task->mask_class].n, 1);
+	lock_release(&signal_lock);
+}
+
+void signal_fork_child(struct task *t)
+{
+	siginfo_t info;
+
+	signal_lock.word = 0;
+	while (take_locked(&process_pending, ~0ULL, &info) != 0)
+		;
+	while (take_locked(&t->pending, ~0ULL, &info) != 0)
+		;
+	memset(classes, 0, sizeof(classes));
+	t->mask_class = class_find_locked(load_relaxed(&t->sigmask));
+	add_relaxed(&classes[t->mask_class].n, 1);
+	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
+	uint64_t mask = load_relaxed(&t->sigmask);
+	sys_sigmask(SIG_SETMASK, &mask, NULL);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * switch.h: the context switch; the contract of switch_x86_64.S.
+ */
+#ifndef PGREEN_SWITCH_H
+#define PGREEN_SWITCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Saves the caller's callee-saved registers, mxcsr and x87 control word on its stack,
+ * its stack pointer in *save, and continues the context whose stack pointer is load with
+ * %fs at fs.  Returns when somebody continues *save.  Inside the runtime only.
+ */
+void switch_to(void **save, void *load, void *fs);
+
+/* Writes what switch_to wants to find on a fresh stack that ends at top, so that the first
+ * switch calls entry(arg) there; returns the stack pointer to load.  Never returns from
+ * entry.  top is 16-byte aligned. */
+void *switch_prepare(void *top, void (*entry)(void *), void *arg);
+
+/* 1: wrfsbase is allowed in user mode (AT_HWCAP2, bit 1); 0: arch_prctl does it.  Set once
+ * before the first switch. */
+extern uint8_t switch_has_fsgsbase __attribute__((visibility("hidden")));
+
+/*
+ * kernel_call_asm: the system call nr, unless *flag is nonzero: then -EINTR at once.  A
+ * signal handler that finds its program counter in [kernel_call_begin, kernel_call_end)
+ * sets it to kernel_call_interrupted, so that a flag raised after the check and before the
+ * kernel is entered is not lost (as musl's cancellation points do).
+ */
+long kernel_call_asm(volatile int *flag, long nr, const long args[6]);
+extern const char kernel_call_begin[] __attribute__((visibility("hidden")));
+extern const char kernel_call_end[] __attribute__((visibility("hidden")));
+extern const char kernel_call_interrupted[] __attribute__((visibility("hidden")));
+
+/*
+ * Where the preemption signal makes an interrupted task go on: %rsp points at a struct
+ * signal_frame; calls preempted(frame), then returns to the interrupted code by
+ * rt_sigreturn, which restores every register.
+ */
+extern const char preempt_trampoline[] __attribute__((visibility("hidden")));
+
+/* The restorer of our own signal actions: rt_sigreturn. */
+extern const char signal_restorer[] __attribute__((visibility("hidden")));
+
+/* clone(2) with args (CLONE_VM and friends), the child calling entry(arg) on stack.
+ * Returns the tid or -errno. */
+long clone_thread(unsigned long flags, void *stack, int *parent_tid, int *child_tid,
+		  void *fs, void (*entry)(void *), void *arg);
+
+#endif

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * switch_x86_64.S: the context switch, first entry, the interruptible system call, the
+ * way back from a preemption, and clone.  All assembly of the project is here.
+ */
+	.text
+
+/*
+ * void switch_to(void **save /rdi, void *load /rsi, void *fs /rdx)
+ * Saved frame, from low: [mxcsr:4 x87cw:2 pad:2] r15 r14 r13 r12 rbx rbp rip
+ */
+	.globl	switch_to
+	.hidden	switch_to
+	.type	switch_to, @function
+	.p2align 4
+switch_to:
+	.cfi_startproc
+	pushq	%rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbp, 0
+	pushq	%rbx
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbx, 0
+	pushq	%r12
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %r12, 0
+	pushq	%r13
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %r13, 0
+	pushq	%r14
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %r14, 0
+	pushq	%r15
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %r15, 0
+	subq	$8, %rsp
+	.cfi_adjust_cfa_offset 8
+	movl	$0, 4(%rsp)
+	stmxcsr	(%rsp)
+	fnstcw	4(%rsp)
+	movq	(%rsp), %r8		/* both control words, to compare */
+	movq	%rsp, (%rdi)
+	movq	%rsi, %rsp
+	cmpb	$0, switch_has_fsgsbase(%rip)
+	je	.Lno_fsgsbase
+	wrfsbase %rdx
+.Lfs_set:
+	cmpq	(%rsp), %r8		/* loading them costs 8 ns; they rarely differ */
+	jne	.Lload_control
+.Lcontrol_set:
+	addq	$8, %rsp
+	.cfi_adjust_cfa_offset -8
+	popq	%r15
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %r15
+	popq	%r14
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %r14
+	popq	%r13
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %r13
+	popq	%r12
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %r12
+	popq	%rbx
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %rbx
+	popq	%rbp
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %rbp
+	popq	%rcx			/* an indirect jump: a ret would be mispredicted */
+	.cfi_adjust_cfa_offset -8
+	.cfi_register %rip, %rcx
+	jmpq	*%rcx
+	.cfi_restore %rip
+	.cfi_def_cfa %rsp, 64
+.Lload_control:
+	ldmxcsr	(%rsp)
+	fldcw	4(%rsp)
+	jmp	.Lcontrol_set
+.Lno_fsgsbase:
+	movl	$158, %eax		/* arch_prctl(ARCH_SET_FS, fs) */
+	movl	$0x1002, %edi
+	movq	%rdx, %rsi
+	syscall
+	jmp	.Lfs_set
+	.cfi_endproc
+	.size	switch_to, . - switch_to
+
+/* First entry of a task: entry in r12, argument in r13, from switch_prepare.  No caller:
+ * an undefined return address ends every backtrace here. */
+	.globl	switch_first
+	.hidden	switch_first
+	.type	switch_first, @function
+	.p2align 4
+switch_first:
+	.cfi_startproc
+	.cfi_undefined %rip
+	xorl	%ebp, %ebp
+	movq	%r13, %rdi
+	callq	*%r12
+	ud2
+	.cfi_endproc
+	.size	switch_first, . - switch_first
+
+/* long kernel_call_asm(volatile int *flag /rdi, long nr /rsi, const long args[6] /rdx) */
+	.globl	kernel_call_asm
+	.hidden	kernel_call_asm
+	.type	kernel_call_asm, @function
+	.p2align 4
+kernel_call_asm:
+	.cfi_startproc
+	movq	%rdi, %r11
+	movq	%rsi, %rax
+	movq	%rdx, %rcx
+	movq	0(%rcx), %rdi
+	movq	8(%rcx), %rsi
+	movq	16(%rcx), %rdx
+	movq	24(%rcx), %r10
+	movq	32(%rcx), %r8
+	movq	40(%rcx), %r9
+	.globl	kernel_call_begin
+	.hidden	kernel_call_begin
+kernel_call_begin:
+	cmpl	$0, (%r11)
+	jne	kernel_call_interrupted
+	syscall
+	.globl	kernel_call_end
+	.hidden	kernel_call_end
+kernel_call_end:
+	retq
+	.globl	kernel_call_interrupted
+	.hidden	kernel_call_interrupted
+kernel_call_interrupted:
+	movq	$-4, %rax		/* -EINTR */
+	retq
+	.cfi_endproc
+	.size	kernel_call_asm, . - kernel_call_asm
+
+/* The stack holds the frame that preempted() gets: struct signal_frame. */
+	.globl	preempt_trampoline
+	.hidden	preempt_trampoline
+	.type	preempt_trampoline, @function
+	.p2align 4
+	.cfi_startproc
+	.cfi_undefined %rip
+	nop
+preempt_trampoline:
+	movq	%rsp, %rbx		/* everything is saved in the frame: rbx is free */
+	movq	%rsp, %rdi
+	andq	$-16, %rsp
+	callq	preempted
+	leaq	8(%rbx), %rsp		/* the kernel expects the return address popped */
+	movl	$15, %eax		/* rt_sigreturn */
+	syscall
+	ud2
+	.cfi_endproc
+	.size	preempt_trampoline, . - preempt_trampoline
+
+	.globl	signal_restorer
+	.hidden	signal_restorer
+	.type	signal_restorer, @function
+	.p2align 4
+	nop
+signal_restorer:
+	movq	$15, %rax
+	syscall
+	.size	signal_restorer, . - signal_restorer
+
+/* long clone_thread(flags /rdi, stack /rsi, parent_tid /rdx, child_tid /rcx, fs /r8,
+ *                   entry /r9, arg /8(%rsp)) */
+	.globl	clone_thread
+	.hidden	clone_thread
+	.type	clone_thread, @function
+	.p2align 4
+clone_thread:
+	.cfi_startproc
+	movq	8(%rsp), %rax
+	andq	$-16, %rsi
+	subq	$16, %rsi
+	movq	%r9, 0(%rsi)
+	movq	%rax, 8(%rsi)
+	movq	%rcx, %r10
+	movl	$56, %eax		/* clone(flags, stack, ptid, ctid, tls) */
+	syscall
+	testq	%rax, %rax
+	jz	1f
+	retq
+1:	.cfi_undefined %rip
+	xorl	%ebp, %ebp
+	popq	%rax
+	.cfi_adjust_cfa_offset -8
+	popq	%rdi
+	.cfi_adjust_cfa_offset -8
+	callq	*%rax
+	ud2
+	.cfi_endproc
+	.size	clone_thread, . - clone_thread
+
+	.section .note.GNU-stack, "", @progbits

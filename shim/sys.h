@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sys.h: raw system calls, returning -errno; the runtime's only way to the kernel.
+ * They touch no thread-local and may be made on any stack, by anyone.
+ */
+#ifndef PGREEN_SYS_H
+#define PGREEN_SYS_H
+
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "shim.h"
+
+static inline long sys_call6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long ret;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+}
+
+#define SYS_ARGS_(nr, a, b, c, d, e, f, ...)                                             \
+	sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define sys(...) SYS_ARGS_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+
+/* Waits while *addr == value; timeout is relative, NULL for ever. */
+static inline long sys_futex_wait(void *addr, uint32_t value, const struct timespec *ts)
+{
+	return sys(SYS_futex, addr, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value, ts);
+}
+
+static inline long sys_futex_wake(void *addr, int n)
+{
+	return sys(SYS_futex, addr, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n);
+}
+
+/* A relative timespec for ns; negative counts as zero. */
+static inline struct timespec ns_timespec(int64_t ns)
+{
+	if (ns < 0)
+		ns = 0;
+	return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
+enum { KERNEL_SIGSET_SIZE = 8 };
+#define SIG_BIT(sig) (1ULL << ((sig)-1))
+
+static inline long sys_sigaction(int sig, const struct kernel_sigaction *act,
+				 struct kernel_sigaction *old)
+{
+	return sys(SYS_rt_sigaction, sig, act, old, KERNEL_SIGSET_SIZE);
+}
+
+static inline long sys_sigmask(int how, const uint64_t *set, uint64_t *old)
+{
+	return sys(SYS_rt_sigprocmask, how, set, old, KERNEL_SIGSET_SIZE);
+}
+
+#endif

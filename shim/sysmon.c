@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sysmon.c: the kernel thread that watches.
+ *
+ * It is the process's first kernel thread, which the main task leaves when the runtime
+ * wakes.  It needs no processor.  Because the kernel prefers a process's first thread for
+ * signals that are sent to the process, it also receives those, while it sleeps, and finds
+ * a task for each (signal.c).  After Go's sysmon and retake (proc.go).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/membarrier.h>
+#include <poll.h>
+
+#include "runtime.h"
+#include "slot.h"
+
+enum {
+	SLEEP_MIN_NS = 20000,	 /* Go's */
+	SLEEP_MAX_NS = 10000000, /* Go's */
+	SLEEP_IDLE_NS = 25000000, /* while every processor is idle */
+	TICKS_BEFORE_BACKING_OFF = 50, /* Go's: about a millisecond */
+	SLICE_NS = 10000000,	 /* Go's forcePreemptNS */
+	HAND_OFF_NS = 20000,	 /* Go's: a processor in the kernel longer than one tick */
+	TIMER_LATE_NS = 1000000,
+	REFUSALS_MOST = 3,	 /* preemptions in vain before the processor is taken */
+	TRIM_NS = 1000000000,
+};
+
+struct lock retake_lock;
+struct worker sysmon_worker;
+
+void sysmon_wake(void)
+{
+	preempt_worker(&sysmon_worker);
+}
+
+/* --- is it blocked? ----------------------------------------------------------------- */
+
+/* The CPU time of a kernel thread of ours; measured: 750 ns. */
+static ns_t cpu_of(struct worker *w)
+{
+	/* The clock id of a thread: ~tid << 3 | per-thread, scheduler time. */
+	long clock = (long)(~(unsigned)load_relaxed(&w->tid) << 3 | 6);
+	struct timespec ts = {0};
+
+	sys(SYS_clock_gettime, (int)clock, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+static size_t put(char *at, const char *text)
+{
+	size_t n = 0;
+
+	for (; text[n] != '\0'; n++)
+		at[n] = text[n];
+	return n;
+}
+
+/*
+ * Whether the kernel has put w to sleep.  A clock that stands still may also mean that the
+ * machine has no CPU for it; /proc knows the difference.  Where there is no /proc the clock
+ * alone decides.
+ */
+static bool is_asleep(struct worker *w)
+{
+	char path[64], digits[12], stat[256];
+	size_t n = put(path, "/proc/self/task/"), i = sizeof(digits) - 1;
+	unsigned tid = load_relaxed(&w->tid);
+
+	digits[i] = '\0';
+	do
+		digits[--i] = '0' + tid % 10;
+	while ((tid /= 10) != 0);
+	n += put(path + n, digits + i);
+	n += put(path + n, "/stat");
+	path[n] = '\0';
+	long fd = sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return true;
+	long got = sys(SYS_read, fd, stat, sizeof(stat));
+	sys(SYS_close, fd);
+	/* "tid (name) S ...": the name may hold anything, so look from behind its end. */
+	for (long k = got - 3; k > 0; k--)
+		if (stat[k] == ')' && stat[k + 1] == ' ')
+			return stat[k + 2] == 'S' || stat[k + 2] == 'D';
+	return true;
+}
+
+/* --- taking processors away ----------------------------------------------------------- */
+
+static bool has_work(struct proc *p)
+{
+	return !runq_empty(&p->runq) || load_relaxed(&sched.queue_len) != 0;
+}
+
+/* Takes p from w, which runs outside the runtime and does not know: see runtime_enter(). */
+static bool take_unannounced(struct proc *p, struct worker *w)
+{
+	bool taken = false;
+
+	lock_acquire(&retake_lock);
+	if (load_relaxed(&w->proc) == p && !load_relaxed(&w->in_runtime)) {
+		store_relaxed(&w->proc, NULL);
+		if (sched.need_fence)
+			fence_seq_cst();
+		else
+			sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+		taken = !load_relaxed(&w->in_runtime);
+		if (taken) {
+			w->seen_cpu = cpu_of(w);
+			store_relaxed(&w->stray, true);
+		} else {
+			store_relaxed(&w->proc, p);
+		}
+	}
+	lock_release(&retake_lock);
+	return taken;
+}
+
+static void see_anew(struct proc *p, ns_t now)
+{
+	p->seen_switches = load_relaxed(&p->switches);
+	p->seen_kernel_calls = load_relaxed(&p->kernel_calls);
+	p->seen_since = now;
+	p->seen_cpu = 0;
+	p->preempt_sent = now;
+	p->refusals = 0;
+}
+
+static bool is_unchanged(struct proc *p)
+{
+	return p->seen_switches == load_relaxed(&p->switches) &&
+	       p->seen_kernel_calls == load_relaxed(&p->kernel_calls);
+}
+
+/* Its worker announced the kernel.  Returns whether it was taken. */
+static bool retake_announced(struct proc *p, ns_t now)
+{
+	uint32_t in_kernel = PROC_IN_KERNEL;
+	bool wanted = has_work(p) || now - p->seen_since > SLICE_NS;
+
+	if (now - p->seen_since < HAND_OFF_NS || !wanted)
+		return false;
+	/* Pairs with enter_kernel(), and with leave_kernel()'s CAS: one of us has it. */
+	if (!cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))
+		return false;
+	proc_hand_off(p);
+	return true;
+}
+
+static bool hand_off_unannounced(struct proc *p, struct worker *w, ns_t now)
+{
+	if (!take_unannounced(p, w))
+		return false;
+	see_anew(p, now);
+	proc_hand_off(p);
+	return true;
+}
+
+/* Its worker computes, or the kernel blocks it without a word. */
+static bool retake_running(struct proc *p, ns_t now)
+{
+	struct worker *w = load_relaxed(&p->owner);
+	ns_t stands = now - p->seen_since;
+
+	if (w == NULL || load_relaxed(&w->in_runtime) || !has_work(p))
+		return false;
+	ns_t cpu = cpu_of(w);
+	if (p->seen_cpu == 0) {
+		p->seen_cpu = cpu;
+		return false;
+	}
+	if (cpu == p->seen_cpu && is_asleep(w))
+		return hand_off_unannounced(p, w, now);
+	p->seen_cpu = cpu;
+	if (stands < SLICE_NS || now - p->preempt_sent < SLICE_NS)
+		return false;
+	if (++p->refusals > REFUSALS_MOST)
+		return hand_off_unannounced(p, w, now);
+	p->preempt_sent = now;
+	struct task *t = load_relaxed(&w->current);
+	if (t != NULL) {
+		or_acq_rel(&t->attention, ATTEND_PREEMPT);
+		preempt_worker(w);
+	}
+	return false;
+}
+
+static bool retake(ns_t now)
+{
+	int n = load_relaxed(&sched.n_procs_ever);
+	bool any = false;
+
+	for (int i = 0; i < n; i++) {
+		struct proc *p = &sched.procs[i];
+		/* Pairs with enter_kernel(). */
+		uint32_t status = load_acquire(&p->status);
+
+		if (!is_unchanged(p))
+			see_anew(p, now);
+		else if (status == PROC_IN_KERNEL)
+			any |= retake_announced(p, now);
+		else if (status == PROC_RUNNING)
+			any |= retake_running(p, now);
+	}
+	return any;
+}
+
+/* Workers that lost their processor and run again: make them queue like all others. */
+static bool stop_strays(void)
+{
+	bool any = false;
+	/* Pairs with worker_create(). */
+	struct worker *w = load_acquire(&sched.all_workers);
+
+	for (; w != NULL; w = w->next_all) {
+		if (!load_relaxed(&w->stray))
+			continue;
+		ns_t cpu = cpu_of(w);
+		if (cpu == w->seen_cpu)
+			continue;
+		w->seen_cpu = cpu;
+		preempt_worker(w);
+		any = true;
+	}
+	return any;
+}
+
+static void fire_late_timers(ns_t now)
+{
+	int n = load_relaxed(&sched.n_procs_ever);
+
+	for (int i = 0; i < n; i++)
+		timers_fire(&sched.procs[i].timers, now - TIMER_LATE_NS);
+}
+
+/* --- the loop --------------------------------------------------------------------------- */
+
+static ns_t next_sleep(ns_t sleep, int idle_ticks)
+{
+	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs))
+		return SLEEP_IDLE_NS;
+	if (idle_ticks == 0)
+		return SLEEP_MIN_NS;
+	if (idle_ticks > TICKS_BEFORE_BACKING_OFF)
+		sleep *= 2;
+	return sleep > SLEEP_MAX_NS ? SLEEP_MAX_NS : sleep;
+}
+
+_Noreturn void sysmon_loop(void)
+{
+	ns_t sleep = SLEEP_MIN_NS, trimmed = now_ns();
+	int idle_ticks = 0;
+
+	for (;;) {
+		struct timespec ts = ns_timespec(sleep);
+		uint64_t mask = signal_sysmon_mask();
+
+		sys(SYS_ppoll, 0, 0, &ts, &mask, KERNEL_SIGSET_SIZE);
+		signal_route();
+		ns_t now = now_ns();
+		bool busy = retake(now);
+		busy |= stop_strays();
+		fire_late_timers(now);
+		idle_ticks = busy ? 0 : idle_ticks + 1;
+		sleep = next_sleep(sleep, idle_ticks);
+		if (now - trimmed > TRIM_NS) {
+			slot_trim();
+			trimmed = now;
+		}
+	}
+}

@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * task.c: a task's life: created, adopted, joined, ended.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "libc.h"
+#include "runtime.h"
+#include "slot.h"
+#include "switch.h"
+
+enum { PAGE = 4096, N_FOREIGN = 64 };
+
+/* Bits of task.done, which is one word so that an end meets a detach or join exactly once:
+ * whoever brings the second of (ENDED, DETACHED or a joiner) together frees the slot. */
+enum { DETACHED = 1, JOINING = 2, ENDED = 4 };
+
+__thread struct task *self_task;
+struct host host;
+
+static struct task main_task;
+
+/* Main and the adopted tasks, which have no slot. */
+static struct {
+	struct lock lock;
+	struct task *free; /* adopted tasks that ended */
+	struct task *all;  /* by free_next's twin, next */
+	struct task *live[N_FOREIGN];
+} foreign;
+
+_Static_assert(offsetof(struct task, tid) == 0, "task_tid() reads the first word");
+
+/* --- creation ---------------------------------------------------------------------- */
+
+static void begin_life(struct task *t, const struct task_spec *spec)
+{
+	t->start = spec->start;
+	t->arg = spec->arg;
+	t->c11 = spec->c11;
+	t->result = NULL;
+	t->bound = t->is_main = false;
+	t->cancel_point = false;
+	t->interrupt = 0;
+	t->cpu_tsc = 0;
+	store_relaxed(&t->spins_held, 0);
+	store_relaxed(&t->attention, 0);
+	store_relaxed(&t->in_kernel, 0);
+	store_relaxed(&t->park, PARK_RUNNING);
+	store_relaxed(&t->done, spec->detached ? DETACHED : 0);
+	store_relaxed(&t->joining, NULL);
+	store_relaxed(&t->sigmask, spec->sigmask);
+	store_relaxed(&t->pending.set, 0);
+	memset(t->ext, 0, sizeof(t->ext));
+	memset(t->name, 0, sizeof(t->name));
+	/* Pairs with task_of_tid() and signals: what is above is visible. */
+	store_release(&t->life, TASK_LIVE);
+}
+
+int task_create(const struct task_spec *spec, uintptr_t *id)
+{
+	struct task *self = task_self(), *t;
+	void *top;
+
+	/* slot_take and libc_tcb_init may call malloc and wait for libc's locks: not
+	 * inside the runtime. */
+	int r = slot_take(spec->stack != NULL ? 0 : spec->stack_size,
+			  spec->stack != NULL ? 0 : spec->guard_size, &t);
+	if (r < 0)
+		return r;
+	r = libc_tcb_init(t->tcb, t->tid, !t->tls_ready, t);
+	if (r < 0) {
+		slot_give(t);
+		return -EAGAIN;
+	}
+	if (!t->tls_ready)
+		slot_link_tcb(t);
+	t->tls_ready = true;
+	top = slot_stack_top(t);
+	if (spec->stack != NULL) {
+		t->stack_low = spec->stack;
+		t->stack_size = spec->stack_len;
+		top = (void *)(((uintptr_t)spec->stack + spec->stack_len) & ~(uintptr_t)63);
+	}
+	begin_life(t, spec);
+	memcpy(t->name, self->name, sizeof(t->name));
+	t->sp = switch_prepare(top, task_first_run, t);
+	add_relaxed(&sched.n_tasks, 1);
+	signal_task_start(t);
+	*id = (uintptr_t)t->tcb;
+
+	runtime_enter(self);
+	ready(t);
+	runtime_leave(self);
+	return 0;
+}
+
+void task_init_main(void)
+{
+	struct task *t = &main_task;
+	const struct task_spec spec = {0};
+
+	begin_life(t, &spec);
+	t->tcb = read_fs_base();
+	t->tid = sys(SYS_getpid);
+	t->is_main = true;
+	sys(SYS_prctl, 16 /* PR_GET_NAME */, t->name);
+	self_task = t;
+	store_relaxed(&sched.n_tasks, 1);
+	foreign.live[0] = t;
+}
+
+/* --- adoption ---------------------------------------------------------------------- */
+
+static struct task *take_foreign(void)
+{
+	struct task *t;
+
+	lock_acquire(&foreign.lock);
+	t = foreign.free;
+	if (t != NULL)
+		foreign.free = t->free_next;
+	lock_release(&foreign.lock);
+	if (t != NULL)
+		return t;
+	size_t size = sizeof(struct task) + sizeof(struct worker);
+	long p = sys(SYS_mmap, 0, (size + PAGE - 1) / PAGE * PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p < 0 && p > -4096)
+		fatal("no memory to adopt a thread", p);
+	t = (struct task *)((char *)p + sizeof(struct worker));
+	t->worker = (struct worker *)p;
+	return t;
+}
+
+/* Makes the calling kernel thread a bound task's. */
+static void bind_here(struct task *t)
+{
+	t->bound = true;
+	t->kernel_tid = sys(SYS_gettid);
+	t->worker->tid = t->kernel_tid;
+	store_relaxed(&t->worker->current, t);
+	store_relaxed(&t->worker->in_runtime, 0);
+}
+
+struct task *task_self_slow(void)
+{
+	const struct task_spec spec = {0};
+
+	if (!sched.live)
+		return NULL;
+	struct task *t = take_foreign();
+
+	begin_life(t, &spec);
+	t->adopted = true;
+	t->tcb = read_fs_base();
+	t->tid = sys(SYS_gettid);
+	bind_here(t);
+	sys_sigmask(SIG_SETMASK, NULL, (uint64_t *)&t->sigmask);
+	sys(SYS_prctl, 16 /* PR_GET_NAME */, t->name);
+	lock_acquire(&foreign.lock);
+	for (int i = 1; i < N_FOREIGN; i++) {
+		if (foreign.live[i] != NULL)
+			continue;
+		foreign.live[i] = t;
+		break;
+	}
+	lock_release(&foreign.lock);
+	self_task = t;
+	if (host.adopted != NULL)
+		host.adopted(t);
+	return t;
+}
+
+void task_unadopt(struct task *t)
+{
+	lock_acquire(&foreign.lock);
+	for (int i = 1; i < N_FOREIGN; i++)
+		if (foreign.live[i] == t)
+			foreign.live[i] = NULL;
+	store_relaxed(&t->life, TASK_FREE);
+	t->free_next = foreign.free;
+	foreign.free = t;
+	lock_release(&foreign.lock);
+	self_task = NULL;
+}
+
+/* --- the end ------------------------------------------------------------------------ */
+
+static _Noreturn void end_process(void)
+{
+	host.exit_process(0);
+	__builtin_unreachable();
+}
+
+/* The slot of an ended task, if it has one, is nobody's now. */
+static void free_ended(struct task *t)
+{
+	if (t->slot_low != NULL)
+		slot_give(t);
+}
+
+void task_finish(struct task *t)
+{
+	signal_task_end(t);
+	store_relaxed(&t->life, TASK_DONE);
+	/* Pairs with task_join() and task_detach(): the result is visible. */
+	if (or_acq_rel(&t->done, ENDED) & DETACHED)
+		free_ended(t);
+	else
+		wake(&t->done, INT32_MAX); /* touches the address only: t may be reborn */
+}
+
+/* A bound task ends with its kernel thread. */
+static _Noreturn void exit_bound(struct task *t)
+{
+	runtime_enter(t);
+	task_finish(t);
+	for (;;)
+		sys(SYS_exit, 0);
+}
+
+_Noreturn void task_exit(void *result)
+{
+	struct task *t = task_self();
+
+	t->result = result;
+	if (add_acq_rel(&sched.n_tasks, -1) == 1)
+		end_process(); /* the last one: as return from main */
+	if (t->bound)
+		exit_bound(t);
+	runtime_enter(t);
+	sched_leave(t, AFTER_EXIT);
+	__builtin_unreachable();
+}
+
+/* --- joining ------------------------------------------------------------------------ */
+
+static int begin_join(struct task *self, struct task *t)
+{
+	uint32_t state = load_acquire(&t->done);
+
+	if (t == self || load_relaxed(&t->joining) == self)
+		return -EDEADLK;
+	do {
+		if (state & (DETACHED | JOINING))
+			return -EINVAL;
+	} while (!cas_acq_rel(&t->done, &state, state | JOINING));
+	store_relaxed(&self->joining, t);
+	return 0;
+}
+
+int task_join(struct task *t, ns_t deadline, void **result)
+{
+	struct task *self = task_self();
+	int r = begin_join(self, t);
+	uint32_t state;
+
+	if (r < 0)
+		return r;
+	/* Pairs with task_finish(). */
+	while (!((state = load_acquire(&t->done)) & ENDED)) {
+		r = park_on(&t->done, state, deadline);
+		if (r == -ETIMEDOUT || (r == -EINTR && self->cancel_point &&
+					(load_relaxed(&self->attention) & ATTEND_CANCEL)))
+			break;
+		r = 0;
+	}
+	store_relaxed(&self->joining, NULL);
+	if (r < 0 && !(and_acq_rel(&t->done, ~JOINING) & ENDED))
+		return r;
+	*result = t->result;
+	free_ended(t);
+	return 0;
+}
+
+int task_detach(struct task *t)
+{
+	uint32_t state = or_acq_rel(&t->done, DETACHED);
+
+	if (state & DETACHED)
+		return -EINVAL;
+	if (state & JOINING)
+		and_acq_rel(&t->done, ~DETACHED); /* its joiner frees it */
+	else if (state & ENDED)
+		free_ended(t);
+	return 0;
+}
+
+/* --- questions ----------------------------------------------------------------------- */
+
+struct task *task_of(uintptr_t id)
+{
+	struct task *t;
+
+	if (id == 0)
+		return NULL;
+	t = *(struct task **)(id + libc_facts.self_task);
+	return t != NULL && (uintptr_t)t->tcb == id ? t : NULL;
+}
+
+struct task *task_of_tid(int tid)
+{
+	struct task *t = NULL;
+
+	if (tid > SLOT_INDEX_MASK)
+		t = slot_at(tid & SLOT_INDEX_MASK);
+	else
+		for (int i = 0; i < N_FOREIGN; i++)
+			if (foreign.live[i] != NULL && foreign.live[i]->tid == tid)
+				t = foreign.live[i];
+	/* Pairs with begin_life(). */
+	return t != NULL && load_acquire(&t->life) == TASK_LIVE && t->tid == tid ? t : NULL;
+}
+
+void tasks_for_each(bool (*fn)(struct task *, void *), void *arg)
+{
+	uint32_t n = slot_count();
+
+	for (int i = 0; i < N_FOREIGN; i++)
+		if (foreign.live[i] != NULL && load_acquire(&foreign.live[i]->life) == TASK_LIVE)
+			if (!fn(foreign.live[i], arg))
+				return;
+	for (uint32_t i = 1; i < n; i++) {
+		struct task *t = slot_at(i);
+		/* Pairs with begin_life(). */
+		if (t != NULL && load_acquire(&t->life) == TASK_LIVE && !fn(t, arg))
+			return;
+	}
+}
+
+bool task_is_done(const struct task *t)
+{
+	return (load_acquire(&t->done) & ENDED) != 0;
+}
+
+bool task_is_detached(const struct task *t)
+{
+	return (load_acquire(&t->done) & DETACHED) != 0;
+}
+
+uintptr_t task_id(const struct task *t)
+{
+	return (uintptr_t)t->tcb;
+}
+
+bool task_is_bound(const struct task *t)
+{
+	return t->bound;
+}
+
+bool task_is_main(const struct task *t)
+{
+	return t->is_main;
+}
+
+bool task_is_adopted(const struct task *t)
+{
+	return t->adopted;
+}
+
+char *task_name(struct task *t)
+{
+	return t->name;
+}
+
+void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guard)
+{
+	*low = t->stack_low;
+	*size = t->stack_size;
+	*guard = t->guard_size;
+}
+
+void task_hold_spin(struct task *t, int delta)
+{
+	store_relaxed(&t->spins_held, load_relaxed(&t->spins_held) + delta);
+}
+
+ns_t task_cpu_ns(struct task *t)
+{
+	uint64_t tsc = t->cpu_tsc;
+
+	if (t == self_task)
+		tsc += __builtin_ia32_rdtsc() - t->run_start;
+	return (ns_t)((double)tsc * sched.ns_per_tsc);
+}
+
+int task_count(void)
+{
+	return load_relaxed(&sched.n_tasks);
+}
+
+struct task_ext *task_ext(struct task *t)
+{
+	return (struct task_ext *)t->ext;
+}
+
+void *task_start_routine(const struct task *t, void **arg, bool *c11)
+{
+	*arg = t->arg;
+	*c11 = t->c11;
+	return (void *)t->start;
+}
+
+void task_set_cancel_point(struct task *t, bool on)
+{
+	t->cancel_point = on;
+}
+
+/* --- cancel ------------------------------------------------------------------------- */
+
+void task_notice_cancel(struct task *t)
+{
+	struct task *self = task_self();
+
+	or_acq_rel(&t->attention, ATTEND_CANCEL);
+	t->interrupt = 1;
+	runtime_enter(self);
+	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
+	fence_seq_cst();
+	struct worker *w = t->worker;
+	if (!park_cancel(t, -EINTR) && w != NULL && t != self && load_relaxed(&w->current) == t)
+		preempt_worker(w);
+	runtime_leave(self);
+}
+
+void task_clear_cancel(struct task *t)
+{
+	and_acq_rel(&t->attention, ~ATTEND_CANCEL);
+}
+
+bool task_cancel_wanted(const struct task *t)
+{
+	return t->cancel_point && (load_relaxed(&t->attention) & ATTEND_CANCEL) != 0;
+}
+
+/* --- fork --------------------------------------------------------------------------- */
+
+/* In the child: the task that forked is the only one, bound to the only kernel thread. */
+void task_fork_child(struct task *t)
+{
+	static struct worker child_worker;
+
+	memset(&child_worker, 0, sizeof(child_worker));
+	for (int i = 0; i < N_FOREIGN; i++)
+		foreign.live[i] = NULL;
+	foreign.lock.word = 0;
+	t->tid = sys(SYS_getpid);
+	t->worker = &child_worker;
+	bind_here(t);
+	t->is_main = true;
+	foreign.live[0] = t;
+	store_relaxed(&sched.n_tasks, 1);
+	libc_unlink_tcb(t->tcb);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * worker.c: the kernel threads that run tasks.
+ *
+ * They are made by clone(2), not by libc's pthread_create: a worker may have to be started
+ * while a task holds malloc's lock and has lost its processor, and libc's would call
+ * malloc.  A worker's own stack runs nothing but the scheduler, which calls no libc; its
+ * TCB needs no more than what our own code reads through %fs.  All signals but those that
+ * the kernel raises for a fault and our own are blocked in a worker (signal.c).
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "libc.h"
+#include "runtime.h"
+#include "switch.h"
+
+enum {
+	PAGE = 4096,
+	WORKER_STACK = 64 * 1024,
+	SIGNAL_STACK = 64 * 1024, /* at least AT_MINSIGSTKSZ: 11 KiB with AMX */
+	/* More kernel threads than this are never started: blocked tasks wait then
+	 * (Go ends the program at 10,000). */
+	WORKERS_MOST = 8192,
+};
+
+static size_t round_up(size_t n, size_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+int worker_init_self(struct worker *w)
+{
+	size_t align = libc_facts.static_align > CACHE_LINE ? libc_facts.static_align
+							     : CACHE_LINE;
+	size_t top = round_up(libc_facts.static_size + align, PAGE);
+	size_t size = PAGE + SIGNAL_STACK + WORKER_STACK + top;
+	long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+
+	if (p < 0 && p > -4096)
+		return -ENOMEM;
+	/* The guard lies below the signal stack, which lies below the stack. */
+	sys(SYS_mprotect, p, PAGE, PROT_NONE);
+	w->stack = (char *)p;
+	w->signal_stack = w->stack + PAGE;
+	w->signal_stack_size = SIGNAL_STACK;
+	uintptr_t tcb = (p + size - libc_facts.tcb_size) / align * align;
+	w->self.tcb = (void *)tcb;
+	w->self.worker = w;
+	w->stack_top = (char *)((tcb + libc_facts.tcb_size - libc_facts.static_size) &
+				~(uintptr_t)(CACHE_LINE - 1));
+	libc_tcb_init_worker(w->self.tcb, 0, &w->self);
+	w->random = (uint32_t)((uintptr_t)w >> 6) | 1;
+	return 0;
+}
+
+static struct worker *allocate_worker(void)
+{
+	long p = sys(SYS_mmap, 0, round_up(sizeof(struct worker), PAGE),
+		     PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct worker *w = (struct worker *)p;
+
+	if (p < 0 && p > -4096)
+		return NULL;
+	if (worker_init_self(w) < 0) {
+		sys(SYS_munmap, w, round_up(sizeof(struct worker), PAGE));
+		return NULL;
+	}
+	return w;
+}
+
+/* A worker whose kernel thread has ended, or a new one; sched.lock held. */
+static struct worker *take_dead_locked(void)
+{
+	for (struct worker **at = &sched.dead_workers; *at != NULL; at = &(*at)->next_idle) {
+		struct worker *w = *at;
+
+		/* Pairs with the kernel's clearing: the thread has left its stack. */
+		if (load_acquire(&w->kernel_tid) != 0)
+			continue;
+		*at = w->next_idle;
+		return w;
+	}
+	return NULL;
+}
+
+static void worker_main(void *arg)
+{
+	struct worker *w = arg;
+
+	preempt_setup_thread(w);
+	worker_loop(w);
+}
+
+bool worker_spawn(struct worker *w, void (*entry)(void *))
+{
+	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			      CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
+			      CLONE_CHILD_CLEARTID;
+	/* Until it exits nobody takes the worker for dead. */
+	store_relaxed(&w->kernel_tid, 1);
+	w->in_runtime = 1;
+	w->after = AFTER_NOTHING;
+	/* A worker inherits its mask; a caller may be in the middle of changing its own. */
+	uint64_t old;
+	sys_sigmask(SIG_SETMASK, &worker_sigmask, &old);
+	long tid = clone_thread(flags, w->stack_top, (int *)&w->tid, (int *)&w->kernel_tid,
+				w->self.tcb, entry, w);
+	sys_sigmask(SIG_SETMASK, &old, NULL);
+	if (tid >= 0)
+		return true;
+	store_relaxed(&w->kernel_tid, 0);
+	return false;
+}
+
+/* Makes a worker that begins with p.  False, when the machine has no more threads. */
+static bool worker_create(struct proc *p, bool spinning)
+{
+	struct worker *w;
+	bool known = true;
+
+	if (load_relaxed(&sched.n_workers) >= WORKERS_MOST)
+		return false;
+	lock_acquire(&sched.lock);
+	w = take_dead_locked();
+	lock_release(&sched.lock);
+	if (w == NULL) {
+		w = allocate_worker();
+		known = false;
+	}
+	if (w == NULL)
+		return false;
+	w->spinning = spinning;
+	store_relaxed(&w->wake_word, 0);
+	store_relaxed(&w->given, p);
+	lock_acquire(&setid_lock);
+	setid_inherit(w);
+	bool started = worker_spawn(w, worker_main);
+	if (started && !known) {
+		lock_acquire(&sched.lock);
+		w->next_all = load_relaxed(&sched.all_workers);
+		/* Pairs with sysmon's walk: the worker is filled in. */
+		store_release(&sched.all_workers, w);
+		lock_release(&sched.lock);
+	}
+	lock_release(&setid_lock);
+	lock_acquire(&sched.lock);
+	if (started) {
+		add_relaxed(&sched.n_workers, 1);
+	} else {
+		w->next_idle = sched.dead_workers;
+		sched.dead_workers = w;
+	}
+	lock_release(&sched.lock);
+	return started;
+}
+
+bool worker_start(struct proc *p, bool spinning)
+{
+	lock_acquire(&sched.lock);
+	struct worker *w = idle_list_pop_locked();
+	lock_release(&sched.lock);
+	if (w == NULL)
+		return worker_create(p, spinning);
+	w->spinning = spinning;
+	store_release(&w->given, p);
+	/* Pairs with worker_sleep(). */
+	store_release(&w->wake_word, 1);
+	sys_futex_wake(&w->wake_word, 1);
+	return true;
+}
+
+_Noreturn void worker_exit(struct worker *w)
+{
+	lock_acquire(&sched.lock);
+	add_relaxed(&sched.n_workers, -1);
+	w->next_idle = sched.dead_workers;
+	sched.dead_workers = w;
+	lock_release(&sched.lock);
+	/* The kernel clears kernel_tid when the stack is no longer used. */
+	for (;;)
+		sys(SYS_exit, 0);
+}
