@@ -115,6 +115,7 @@ sysbench_same() {
 # stressors end only by time.
 stress_same() {
 	local how name rest
+	local -x PGREEN_TEST_LIMIT=40
 	requires stress-ng
 
 	while read -r name rest; do
