@@ -32,6 +32,7 @@
 #include <grp.h>
 #include <mqueue.h>
 #include <poll.h>
+#include <resolv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -119,6 +120,9 @@ int __open_2(const char *path, int flags);
 int __open64_2(const char *path, int flags);
 int __openat_2(int dir, const char *path, int flags);
 int __openat64_2(int dir, const char *path, int flags);
+
+void __ctype_init(void);
+void __call_tls_dtors(void);
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"

@@ -30,6 +30,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdatomic.h>
+#include <unwind.h>
 
 #include "shim.h"
 
@@ -40,18 +41,20 @@
 
 /* What interpose keeps of a task, in the storage that task_ext() gives: zero at first. */
 struct task_ext {
-	/* cancel.c; the owner writes but for pending */
-	struct cleanup *cleanups; /* registered by pthread_cleanup_push, innermost first */
-	_Atomic int cancel_pending; /* anyone sets it, once */
-	uint8_t cancel_disabled;
-	uint8_t cancel_async;
-	uint8_t exiting; /* pthread_exit or a cancel is under way: no further cancel */
-	uint8_t forced_unwind; /* unwinding has begun: see cancel.c */
-	void *result;
-	void *exit_frame; /* where unwinding ends: task_main's frame */
-	/* thread.c */
-	int sched_policy;
-	int sched_priority;
+	struct _Unwind_Exception exception; /* of its exit or cancel; see cancel.c */
+	/* Owner only: cleanup handlers, innermost first, of the two kinds that C has. */
+	struct cleanup_frame *frames;
+	struct _pthread_cleanup_buffer *buffers;
+	void *result; /* what it ends with */
+	_Atomic uint32_t cancel_pending; /* anyone sets it, once; never cleared */
+	/* The owner writes them; pthread_cancel reads. */
+	_Atomic uint8_t cancel_disabled;
+	_Atomic uint8_t cancel_async;
+	_Atomic uint8_t exiting; /* it ends: no further cancel */
+	/* Scheduling attributes as the program sees them: anyone, last writer wins. */
+	_Atomic int sched_policy;
+	_Atomic int sched_priority;
+	_Atomic uint64_t affinity; /* CPUs 0 to 63; 0: never set */
 };
 _Static_assert(sizeof(struct task_ext) <= 128, "task_ext() promises 128 bytes");
 
@@ -118,14 +121,5 @@ long kernel_point(struct task *t, long nr, long a, long b, long c, long d, long 
 /* As kernel_point for calls that fail with EINTR after any handler: poll, select,
  * epoll_wait, nanosleep, semop, sigwait and their kin (signal(7)). */
 long kernel_point_once(struct task *t, long nr, long a, long b, long c, long d, long e, long f);
-
-/* --- between the files ----------------------------------------------------------------------- */
-
-/* Ends the calling task with result, unwinding its stack: cleanup handlers and C++
- * destructors run. */
-_Noreturn void thread_unwind_exit(struct task *t, void *result);
-
-/* The wake of the runtime at pthread_create; 0 or an errno. */
-int runtime_ensure(void);
 
 #endif

@@ -36,7 +36,11 @@ _Static_assert(offsetof(struct tcb_head, pointer_guard) == 0x30, "libc's ABI");
 
 /* nptl/descr.h: a thread with this bit in cancelhandling is ending, which makes
  * nptl_setxid.c pass it by.  Ours never end in libc's eyes, and never are cancelled. */
-enum { EXITING_BITMASK = 0x10, KEYS_FIRST_BLOCK = 32 };
+enum { EXITING_BITMASK = 0x10 };
+
+/* Keys' values lie in 32 blocks of 32 (bits/local_lim.h: PTHREAD_KEYS_MAX 1024, and
+ * PTHREAD_DESTRUCTOR_ITERATIONS 4). */
+enum { KEYS_FIRST_BLOCK = 32, KEYS_ROUNDS = 4 };
 
 /* The rseq ABI: the kernel did not register this area; sched_getcpu then asks it. */
 enum { RSEQ_CPU_ID = 4, RSEQ_REGISTRATION_FAILED = -2 };
@@ -337,4 +341,51 @@ void libc_unlink_tcb(void *tcb)
 void libc_hide_from_setxid(void *tcb)
 {
 	*(_Atomic int *)((char *)tcb + libc_facts.cancelhandling) |= EXITING_BITMASK;
+}
+
+/* --- keys ----------------------------------------------------------------------------- */
+
+/* One pass over all values.  Returns whether a destructor may have set others. */
+static bool destroy_once(struct pthread_key_value **specific)
+{
+	bool called = false;
+
+	for (size_t i = 0; i < KEYS_FIRST_BLOCK; i++) {
+		struct pthread_key_value *level = specific[i];
+
+		for (size_t k = 0; level != NULL && k < KEYS_FIRST_BLOCK; k++) {
+			struct pthread_key_slot *key = &libc_facts.keys[i * KEYS_FIRST_BLOCK + k];
+			void *data = level[k].data;
+
+			if (data == NULL)
+				continue;
+			level[k].data = NULL;
+			/* A key that was deleted, and perhaps made anew, has another seq. */
+			if (level[k].seq == key->seq && key->destructor != NULL) {
+				key->destructor(data);
+				called = true;
+			}
+		}
+	}
+	return called;
+}
+
+void keys_destroy(void)
+{
+	char *tcb = read_fs_base();
+	struct pthread_key_value **specific = (void *)(tcb + libc_facts.specific);
+	bool *used = (bool *)(tcb + libc_facts.specific_used);
+
+	if (!*used)
+		return;
+	/* POSIX: values that destructors set are destroyed too, a few times over. */
+	for (int round = 0; round < KEYS_ROUNDS; round++)
+		if (!destroy_once(specific))
+			break;
+	memset(specific[0], 0, KEYS_FIRST_BLOCK * sizeof(**specific));
+	for (size_t i = 1; i < KEYS_FIRST_BLOCK; i++) {
+		free(specific[i]);
+		specific[i] = NULL;
+	}
+	*used = false;
 }

@@ -153,8 +153,6 @@ int runtime_start(void)
 	static bool started_before;
 	int r;
 
-	if (sched.live && sched.n_workers + (sysmon_worker.tid != 0) > 0)
-		return 0;
 	bool again = started_before; /* in a forked child */
 	if (!again) {
 		const char *why = libc_probe();
@@ -190,9 +188,19 @@ int runtime_start(void)
 	return 0;
 }
 
+size_t runtime_stack_size(void)
+{
+	return config_stack_size();
+}
+
 bool runtime_is_live(void)
 {
 	return sched.live;
+}
+
+bool runtime_is_running(void)
+{
+	return sched.live && load_relaxed(&sysmon_worker.tid) != 0;
 }
 
 int procs_set(int n)

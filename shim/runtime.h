@@ -114,7 +114,8 @@ struct task {
 	uint64_t cpu_tsc;   /* time stamp ticks that it ran before the last switch to it */
 	uint64_t run_start; /* time stamp of that switch */
 	char name[16];
-	uint64_t ext[16];    /* interpose's: struct task_ext */
+	/* interpose's: struct task_ext, which holds an _Unwind_Exception */
+	uint64_t ext[16] __attribute__((aligned(16)));
 };
 
 struct proc {

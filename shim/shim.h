@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <signal.h>
+#include <time.h>
 
 typedef int64_t ns_t; /* nanoseconds, of CLOCK_MONOTONIC where it is a point in time */
 
@@ -133,6 +134,8 @@ struct task_spec {
 	uint64_t sigmask;
 	void *(*start)(void *);
 	void *arg;
+	void (*prepare)(struct task *t, const void *arg); /* before it may run, by the creator */
+	const void *prepare_arg;
 };
 
 /* What interpose hands over: the runtime's way to libc and to the wrappers' state. */
@@ -146,6 +149,7 @@ struct host {
 	void (*adopted)(struct task *t);
 	/* libc's exit(). */
 	void (*exit_process)(int status);
+	int (*clock_gettime)(clockid_t clock, struct timespec *ts); /* libc's own */
 	/* Acts on a pending cancel, if the task allows it now; may not return. */
 	void (*cancel_now)(struct task *t);
 };
@@ -154,6 +158,16 @@ extern struct host host __attribute__((visibility("hidden")));
 /* Wakes the runtime if it sleeps.  0 or -E.  Called by the program's first thread. */
 int runtime_start(void);
 bool runtime_is_live(void);
+
+/* Awake, and with workers: not in a forked child that has created no thread yet. */
+bool runtime_is_running(void);
+
+/* PGREEN_STACK, or 0: bytes of stack for tasks whose creator does not say. */
+size_t runtime_stack_size(void);
+
+/* Runs the destructors of the calling task's keys, as POSIX wants, and forgets its values.
+ * Called by a task at its end, outside the runtime. */
+void keys_destroy(void);
 
 /* The end of an adopted kernel thread. */
 void task_unadopt(struct task *t);
@@ -180,6 +194,7 @@ bool task_is_adopted(const struct task *t);
 bool task_is_detached(const struct task *t);
 void *task_start_routine(const struct task *t, void **arg, bool *c11);
 char *task_name(struct task *t); /* 16 bytes */
+bool task_has_stack(const struct task *t); /* a slot's, or the program's own */
 void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guard);
 
 /* Counts a spinlock held: the holder is not preempted (trap 8). */

@@ -85,6 +85,8 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 	}
 	begin_life(t, spec);
 	memcpy(t->name, self->name, sizeof(t->name));
+	if (spec->prepare != NULL)
+		spec->prepare(t, spec->prepare_arg);
 	t->sp = switch_prepare(top, task_first_run, t);
 	add_relaxed(&sched.n_tasks, 1);
 	signal_task_start(t);
@@ -363,6 +365,11 @@ bool task_is_adopted(const struct task *t)
 char *task_name(struct task *t)
 {
 	return t->name;
+}
+
+bool task_has_stack(const struct task *t)
+{
+	return t->stack_low != NULL;
 }
 
 void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guard)

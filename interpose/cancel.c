@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cancel.c: cancellation, cleanup handlers, and the unwinding that pthread_exit shares.
+ *
+ * A cancel sets cancel_pending and, if the target allows it, makes it look: the target acts
+ * at its next cancellation point, or at once when its type is asynchronous.
+ *
+ * The stack is unwound by libgcc's _Unwind_ForcedUnwind, loaded when first needed as libc
+ * does, so that C++ destructors and catch blocks run.  On the way, stop() is asked about
+ * every frame: C's cleanup handlers come due when their frame is left.  Those of the
+ * current kind are jump buffers: stop() jumps there, and the code that
+ * pthread_cleanup_push compiled to runs the handler and comes back through
+ * __pthread_unwind_next.  (nptl/unwind.c does the same; the private words of the buffers
+ * are ours, so ours are all functions that read them.)
+ */
+#include <dlfcn.h>
+#include <setjmp.h>
+
+#include "thread.h"
+
+static struct {
+	__typeof__(_Unwind_ForcedUnwind) *forced_unwind;
+	__typeof__(_Unwind_GetCFA) *get_cfa;
+} unwinder;
+
+static bool load_unwinder(void)
+{
+	static _Atomic bool loaded;
+
+	if (loaded)
+		return true;
+	void *lib = dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
+	if (lib == NULL)
+		return false;
+	unwinder.forced_unwind = dlsym(lib, "_Unwind_ForcedUnwind");
+	unwinder.get_cfa = dlsym(lib, "_Unwind_GetCFA");
+	if (unwinder.forced_unwind == NULL || unwinder.get_cfa == NULL)
+		return false;
+	loaded = true;
+	return true;
+}
+
+/* Runs the handlers of the old kind that were registered inside frames below limit. */
+static void run_buffers(struct task_ext *ext, uintptr_t limit)
+{
+	while (ext->buffers != NULL && (uintptr_t)ext->buffers < limit) {
+		struct _pthread_cleanup_buffer *b = ext->buffers;
+
+		ext->buffers = b->__prev;
+		b->__routine(b->__arg);
+	}
+}
+
+static _Noreturn void jump_to(struct cleanup_frame *f)
+{
+	/* Its mask was not saved, and so is not read: __sigsetjmp(buf, 0).  The compiler sees
+	 * only that a jmp_buf has room for one. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wstringop-overflow"
+	_longjmp((struct __jmp_buf_tag *)&f->jump, 1);
+#pragma GCC diagnostic pop
+}
+
+static _Unwind_Reason_Code stop(int version, _Unwind_Action actions,
+				_Unwind_Exception_Class class, struct _Unwind_Exception *exception,
+				struct _Unwind_Context *context, void *arg)
+{
+	struct task *t = arg;
+	struct task_ext *ext = task_ext(t);
+	uintptr_t cfa = unwinder.get_cfa(context);
+	struct cleanup_frame *f = ext->frames;
+	bool last = (actions & _UA_END_OF_STACK) != 0;
+
+	(void)version;
+	(void)class;
+	(void)exception;
+	/* A frame's locals lie below its CFA: buffers below it are in frames being left. */
+	if (f != NULL && ((uintptr_t)f < cfa || last)) {
+		run_buffers(ext, (uintptr_t)f);
+		jump_to(f);
+	}
+	run_buffers(ext, last ? UINTPTR_MAX : cfa);
+	if (last)
+		thread_end(t);
+	return _URC_NO_REASON;
+}
+
+_Noreturn void cancel_unwind(struct task *t)
+{
+	struct task_ext *ext = task_ext(t);
+
+	ext->exception = (struct _Unwind_Exception){0};
+	if (load_unwinder())
+		unwinder.forced_unwind(&ext->exception, stop, t);
+	/* No unwinder, or a frame that it cannot pass: C's handlers at least. */
+	if (ext->frames != NULL)
+		jump_to(ext->frames);
+	run_buffers(ext, UINTPTR_MAX);
+	thread_end(t);
+}
+
+/* --- cleanup handlers ------------------------------------------------------------------ */
+
+EXPORT void __pthread_register_cancel(__pthread_unwind_buf_t *buf)
+{
+	struct task *t = task_self();
+	struct cleanup_frame *f = (struct cleanup_frame *)buf;
+
+	if (t == NULL) {
+		real.__pthread_register_cancel(buf);
+		return;
+	}
+	f->outer = task_ext(t)->frames;
+	task_ext(t)->frames = f;
+}
+
+EXPORT void __pthread_unregister_cancel(__pthread_unwind_buf_t *buf)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		real.__pthread_unregister_cancel(buf);
+	else if (task_ext(t)->frames == (struct cleanup_frame *)buf)
+		task_ext(t)->frames = ((struct cleanup_frame *)buf)->outer;
+}
+
+EXPORT void __pthread_register_cancel_defer(__pthread_unwind_buf_t *buf)
+{
+	struct task *t = task_self();
+
+	if (t == NULL) {
+		real.__pthread_register_cancel_defer(buf);
+		return;
+	}
+	__pthread_register_cancel(buf);
+	struct cleanup_frame *f = (struct cleanup_frame *)buf;
+	f->unused[0] = (void *)(uintptr_t)task_ext(t)->cancel_async;
+	task_ext(t)->cancel_async = 0;
+}
+
+EXPORT void __pthread_unregister_cancel_restore(__pthread_unwind_buf_t *buf)
+{
+	struct task *t = task_self();
+
+	if (t == NULL) {
+		real.__pthread_unregister_cancel_restore(buf);
+		return;
+	}
+	__pthread_unregister_cancel(buf);
+	if (((struct cleanup_frame *)buf)->unused[0] != NULL)
+		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+}
+
+EXPORT void __pthread_unwind_next(__pthread_unwind_buf_t *buf)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		real.__pthread_unwind_next(buf);
+	task_ext(t)->frames = ((struct cleanup_frame *)buf)->outer;
+	cancel_unwind(t);
+}
+
+EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b, void (*routine)(void *),
+				  void *arg)
+{
+	struct task *t = task_self();
+
+	if (t == NULL) {
+		real._pthread_cleanup_push(b, routine, arg);
+		return;
+	}
+	b->__routine = routine;
+	b->__arg = arg;
+	b->__prev = task_ext(t)->buffers;
+	task_ext(t)->buffers = b;
+}
+
+EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int execute)
+{
+	struct task *t = task_self();
+
+	if (t == NULL) {
+		real._pthread_cleanup_pop(b, execute);
+		return;
+	}
+	task_ext(t)->buffers = b->__prev;
+	if (execute)
+		b->__routine(b->__arg);
+}
+
+EXPORT void _pthread_cleanup_push_defer(struct _pthread_cleanup_buffer *b,
+					void (*routine)(void *), void *arg)
+{
+	struct task *t = task_self();
+
+	if (t == NULL) {
+		real._pthread_cleanup_push_defer(b, routine, arg);
+		return;
+	}
+	_pthread_cleanup_push(b, routine, arg);
+	b->__canceltype = task_ext(t)->cancel_async;
+	task_ext(t)->cancel_async = 0;
+}
+
+EXPORT void _pthread_cleanup_pop_restore(struct _pthread_cleanup_buffer *b, int execute)
+{
+	struct task *t = task_self();
+
+	if (t == NULL) {
+		real._pthread_cleanup_pop_restore(b, execute);
+		return;
+	}
+	if (b->__canceltype)
+		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	_pthread_cleanup_pop(b, execute);
+}
+
+/* --- cancelling -------------------------------------------------------------------------- */
+
+static bool is_allowed(struct task_ext *ext)
+{
+	return ext->cancel_pending && !ext->cancel_disabled && !ext->exiting;
+}
+
+static _Noreturn void act(struct task *t)
+{
+	struct task_ext *ext = task_ext(t);
+
+	ext->exiting = 1;
+	ext->result = PTHREAD_CANCELED;
+	task_clear_cancel(t);
+	task_set_cancel_point(t, false);
+	cancel_unwind(t);
+}
+
+void cancel_test(struct task *t)
+{
+	if (unlikely(is_allowed(task_ext(t))))
+		act(t);
+}
+
+void cancel_enter(struct task *t)
+{
+	struct task_ext *ext = task_ext(t);
+
+	if (unlikely(is_allowed(ext)))
+		act(t);
+	task_set_cancel_point(t, !ext->cancel_disabled && !ext->exiting);
+}
+
+void cancel_leave(struct task *t, bool acted)
+{
+	task_set_cancel_point(t, false);
+	if (!acted)
+		cancel_test(t);
+}
+
+void cancel_now(struct task *t)
+{
+	struct task_ext *ext = task_ext(t);
+
+	if (ext->cancel_async && is_allowed(ext))
+		act(t);
+}
+
+EXPORT int pthread_cancel(pthread_t id)
+{
+	struct task *self = task_self(), *t = self == NULL ? NULL : task_of(id);
+
+	if (self == NULL)
+		return real.pthread_cancel(id);
+	if (t == NULL)
+		return ESRCH;
+	struct task_ext *ext = task_ext(t);
+
+	if (task_is_done(t) || atomic_exchange(&ext->cancel_pending, 1))
+		return 0;
+	if (!ext->cancel_disabled && !ext->exiting) {
+		task_notice_cancel(t);
+		if (t == self && ext->cancel_async)
+			cancel_now(t);
+	}
+	return 0;
+}
+
+EXPORT void pthread_testcancel(void)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		real.pthread_testcancel();
+	else
+		cancel_test(t);
+}
+
+EXPORT int pthread_setcancelstate(int state, int *old)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.pthread_setcancelstate(state, old);
+	if (state != PTHREAD_CANCEL_ENABLE && state != PTHREAD_CANCEL_DISABLE)
+		return EINVAL;
+	struct task_ext *ext = task_ext(t);
+
+	if (old != NULL)
+		*old = ext->cancel_disabled ? PTHREAD_CANCEL_DISABLE : PTHREAD_CANCEL_ENABLE;
+	ext->cancel_disabled = state == PTHREAD_CANCEL_DISABLE;
+	/* Pairs with pthread_cancel: it sees the state, or we see that it is pending. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (ext->cancel_disabled)
+		task_clear_cancel(t);
+	else if (is_allowed(ext))
+		task_notice_cancel(t);
+	cancel_now(t);
+	return 0;
+}
+
+EXPORT int pthread_setcanceltype(int type, int *old)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.pthread_setcanceltype(type, old);
+	if (type != PTHREAD_CANCEL_DEFERRED && type != PTHREAD_CANCEL_ASYNCHRONOUS)
+		return EINVAL;
+	struct task_ext *ext = task_ext(t);
+
+	if (old != NULL)
+		*old = ext->cancel_async ? PTHREAD_CANCEL_ASYNCHRONOUS : PTHREAD_CANCEL_DEFERRED;
+	ext->cancel_async = type == PTHREAD_CANCEL_ASYNCHRONOUS;
+	cancel_now(t);
+	return 0;
+}

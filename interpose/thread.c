@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread.c: a thread's life as the program sees it.
+ */
+#include <locale.h>
+#include <netdb.h>
+#include <resolv.h>
+#include <setjmp.h>
+#include <string.h>
+
+#include "thread.h"
+
+/* --- waking the runtime ------------------------------------------------------------------ */
+
+/* A libc that the runtime cannot stand on: threads are native. */
+static bool runs_native;
+
+static void *probe_thread(void *probe)
+{
+	((void (*)(void))probe)();
+	return NULL;
+}
+
+static int first_thread(void (*probe)(void))
+{
+	pthread_attr_t attr;
+	pthread_t id;
+	int r;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, PTHREAD_STACK_MIN * 4);
+	r = real.pthread_create(&id, &attr, probe_thread, (void *)probe);
+	pthread_attr_destroy(&attr);
+	return r != 0 ? r : real.pthread_join(id, NULL);
+}
+
+static pthread_key_t adopted_key;
+
+static void adopted_ends(void *t)
+{
+	task_unadopt(t);
+}
+
+static void adopted(struct task *t)
+{
+	pthread_setspecific(adopted_key, t);
+}
+
+static void task_main(struct task *t);
+
+/* Wakes the runtime if it sleeps: 0 or an errno. */
+static int wake_runtime(void)
+{
+	int r;
+
+	if (likely(runtime_is_running()))
+		return 0;
+	host = (struct host){
+		.first_thread = first_thread,
+		.task_main = task_main,
+		.adopted = adopted,
+		.exit_process = exit,
+		.cancel_now = cancel_now,
+		.clock_gettime = real.clock_gettime,
+	};
+	if (adopted_key == 0)
+		pthread_key_create(&adopted_key, adopted_ends);
+	r = -runtime_start();
+	if (r == ENOSYS)
+		runs_native = true;
+	return r;
+}
+
+/* --- a task's beginning and end ------------------------------------------------------------- */
+
+/* What start_thread does in libc: puts libc's own thread-locals, which a used TCB keeps,
+ * into a new thread's state. */
+static void begin_libc(void)
+{
+	real.__ctype_init();
+	uselocale(LC_GLOBAL_LOCALE);
+	errno = 0;
+	h_errno = 0;
+}
+
+static void end_libc(void)
+{
+	/* The resolver's sockets and configuration, if the task has used it. */
+	if (_res.options & RES_INIT || _res.nscount != 0) {
+		real.__res_nclose(&_res);
+		memset(&_res, 0, sizeof(_res));
+	}
+}
+
+_Noreturn void thread_end(struct task *t)
+{
+	struct task_ext *ext = task_ext(t);
+
+	ext->exiting = 1;
+	ext->frames = NULL;
+	ext->buffers = NULL;
+	real.__call_tls_dtors();
+	keys_destroy();
+	end_libc();
+	task_exit(ext->result);
+}
+
+static void *call_start(struct task *t)
+{
+	void *arg;
+	bool c11;
+	void *start = task_start_routine(t, &arg, &c11);
+
+	if (c11)
+		return (void *)(intptr_t)((int (*)(void *))start)(arg);
+	return ((void *(*)(void *))start)(arg);
+}
+
+static void task_main(struct task *t)
+{
+	struct task_ext *ext = task_ext(t);
+	struct cleanup_frame outermost;
+
+	begin_libc();
+	/* Where pthread_exit and cancel end up: see cancel.c. */
+	outermost.outer = NULL;
+	ext->frames = &outermost;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wstringop-overflow"
+	if (__sigsetjmp((struct __jmp_buf_tag *)&outermost.jump, 0) == 0)
+#pragma GCC diagnostic pop
+		ext->result = call_start(t);
+	thread_end(t);
+}
+
+_Noreturn void thread_exit(void *result)
+{
+	struct task *t = task_self();
+
+	if (t == NULL || task_is_adopted(t))
+		real.pthread_exit(result);
+	task_ext(t)->result = result;
+	task_ext(t)->exiting = 1;
+	cancel_unwind(t);
+}
+
+EXPORT void pthread_exit(void *result)
+{
+	thread_exit(result);
+}
+
+/* --- creation ----------------------------------------------------------------------------------- */
+
+/* The defaults, which libc keeps; asking it takes a lock and a copy, so remember. */
+static _Atomic size_t default_stack, default_guard;
+
+static void read_defaults(void)
+{
+	pthread_attr_t attr;
+	size_t size = 0, guard = 0;
+
+	pthread_getattr_default_np(&attr);
+	pthread_attr_getstacksize(&attr, &size);
+	pthread_attr_getguardsize(&attr, &guard);
+	pthread_attr_destroy(&attr);
+	if (runtime_stack_size() != 0)
+		size = runtime_stack_size();
+	default_guard = guard;
+	default_stack = size;
+}
+
+EXPORT int pthread_setattr_default_np(const pthread_attr_t *attr)
+{
+	int r = real.pthread_setattr_default_np(attr);
+
+	default_stack = 0;
+	return r;
+}
+
+/* The program's own stack, if the attribute has one. */
+static void read_stack(const pthread_attr_t *attr, struct task_spec *spec)
+{
+	void *low = NULL;
+	size_t size = 0;
+
+	pthread_attr_getstack(attr, &low, &size);
+	/* libc keeps the high end, zero where there is none, and subtracts the size. */
+	if ((uintptr_t)low + size == 0)
+		return;
+	spec->stack = low;
+	spec->stack_len = size;
+}
+
+static void read_attr(const pthread_attr_t *attr, struct task_spec *spec)
+{
+	int detach = PTHREAD_CREATE_JOINABLE;
+	sigset_t mask;
+
+	pthread_attr_getdetachstate(attr, &detach);
+	spec->detached = detach == PTHREAD_CREATE_DETACHED;
+	pthread_attr_getstacksize(attr, &spec->stack_size);
+	pthread_attr_getguardsize(attr, &spec->guard_size);
+	read_stack(attr, spec);
+	if (pthread_attr_getsigmask_np(attr, &mask) == 0)
+		memcpy(&spec->sigmask, &mask, sizeof(spec->sigmask));
+}
+
+static uint64_t attr_affinity(const pthread_attr_t *attr)
+{
+	cpu_set_t set;
+	uint64_t mask = 0;
+
+	CPU_ZERO(&set);
+	if (pthread_attr_getaffinity_np(attr, sizeof(set), &set) != 0 || CPU_COUNT(&set) == CPU_SETSIZE)
+		return 0;
+	memcpy(&mask, &set, sizeof(mask));
+	return mask;
+}
+
+static void read_scheduling(const pthread_attr_t *attr, struct task_ext *ext)
+{
+	struct sched_param param;
+	int inherit = PTHREAD_INHERIT_SCHED, policy = 0;
+	uint64_t affinity = attr_affinity(attr);
+
+	if (affinity != 0)
+		ext->affinity = affinity;
+	pthread_attr_getinheritsched(attr, &inherit);
+	if (inherit != PTHREAD_EXPLICIT_SCHED)
+		return;
+	pthread_attr_getschedpolicy(attr, &policy);
+	pthread_attr_getschedparam(attr, &param);
+	ext->sched_policy = policy;
+	ext->sched_priority = param.sched_priority;
+}
+
+/* The new task's part of our state, before it may run. */
+static void prepare(struct task *t, const void *attr)
+{
+	struct task_ext *ext = task_ext(t), *own = task_ext(task_self());
+
+	ext->sched_policy = own->sched_policy;
+	ext->sched_priority = own->sched_priority;
+	ext->affinity = own->affinity;
+	if (attr != NULL)
+		read_scheduling(attr, ext);
+}
+
+int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *), void *arg,
+		  bool c11)
+{
+	struct task *self;
+	int r;
+
+	r = runs_native ? ENOSYS : wake_runtime();
+	if (r != 0)
+		return r;
+	self = task_self();
+	if (default_stack == 0)
+		read_defaults();
+
+	struct task_spec spec = {
+		.stack_size = default_stack,
+		.guard_size = default_guard,
+		.sigmask = signal_get_mask(self),
+		.c11 = c11,
+		.start = start,
+		.arg = arg,
+		.prepare = prepare,
+		.prepare_arg = attr,
+	};
+	if (attr != NULL)
+		read_attr(attr, &spec);
+	return -task_create(&spec, id);
+}
+
+EXPORT int pthread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *),
+			  void *arg)
+{
+	int r = thread_create(id, attr, start, arg, false);
+
+	return r == ENOSYS ? real.pthread_create(id, attr, start, arg) : r;
+}
+
+/* --- joining --------------------------------------------------------------------------------------- */
+
+static int join_until(pthread_t id, void **result, ns_t deadline)
+{
+	struct task *self = task_self(), *t = task_of(id);
+	void *value = NULL;
+	int r;
+
+	if (t == NULL)
+		return ESRCH;
+	cancel_enter(self);
+	r = task_join(t, deadline, &value);
+	cancel_leave(self, r != -EINTR);
+	if (r == 0 && result != NULL)
+		*result = value;
+	return -r;
+}
+
+EXPORT int pthread_join(pthread_t id, void **result)
+{
+	if (task_self() == NULL)
+		return real.pthread_join(id, result);
+	return join_until(id, result, NO_DEADLINE);
+}
+
+EXPORT int pthread_tryjoin_np(pthread_t id, void **result)
+{
+	struct task *t;
+
+	if (task_self() == NULL)
+		return real.pthread_tryjoin_np(id, result);
+	t = task_of(id);
+	if (t == NULL)
+		return ESRCH;
+	return task_is_done(t) ? join_until(id, result, NO_DEADLINE) : EBUSY;
+}
+
+EXPORT int pthread_clockjoin_np(pthread_t id, void **result, clockid_t clock,
+				const struct timespec *abstime)
+{
+	ns_t deadline;
+
+	if (task_self() == NULL)
+		return real.pthread_clockjoin_np(id, result, clock, abstime);
+	if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
+		return EINVAL;
+	if (deadline_at(clock, abstime, &deadline) != 0)
+		return EINVAL;
+	return join_until(id, result, deadline);
+}
+
+EXPORT int pthread_timedjoin_np(pthread_t id, void **result, const struct timespec *abstime)
+{
+	if (task_self() == NULL)
+		return real.pthread_timedjoin_np(id, result, abstime);
+	return pthread_clockjoin_np(id, result, CLOCK_REALTIME, abstime);
+}
+
+EXPORT int pthread_detach(pthread_t id)
+{
+	struct task *t;
+
+	if (task_self() == NULL)
+		return real.pthread_detach(id);
+	t = task_of(id);
+	return t == NULL ? ESRCH : -task_detach(t);
+}
+
+/* --- attributes of a running thread -------------------------------------------------------------------- */
+
+/* NULL: none of ours, the real function answers. */
+static struct task *green_task(pthread_t id)
+{
+	struct task *t = task_self() == NULL ? NULL : task_of(id);
+
+	return t != NULL && !task_is_adopted(t) ? t : NULL;
+}
+
+EXPORT int pthread_getattr_np(pthread_t id, pthread_attr_t *attr)
+{
+	struct task *t = green_task(id);
+	void *low;
+	size_t size, guard;
+	struct sched_param param = {0};
+
+	/* Main's stack is libc's to find, also when a forked child's main was a task. */
+	if (t == NULL || !task_has_stack(t))
+		return real.pthread_getattr_np(id, attr);
+	task_get_stack(t, &low, &size, &guard);
+	pthread_attr_init(attr);
+	pthread_attr_setstack(attr, low, size);
+	pthread_attr_setguardsize(attr, guard);
+	pthread_attr_setdetachstate(attr, task_is_detached(t) ? PTHREAD_CREATE_DETACHED
+							      : PTHREAD_CREATE_JOINABLE);
+	param.sched_priority = task_ext(t)->sched_priority;
+	pthread_attr_setschedpolicy(attr, task_ext(t)->sched_policy);
+	pthread_attr_setschedparam(attr, &param);
+	return 0;
+}
+
+enum { NAME_SIZE = 16 }; /* the kernel's TASK_COMM_LEN */
+
+EXPORT int pthread_setname_np(pthread_t id, const char *name)
+{
+	struct task *t = green_task(id);
+	size_t n = strlen(name);
+
+	if (t == NULL)
+		return real.pthread_setname_np(id, name);
+	if (n >= NAME_SIZE)
+		return ERANGE;
+	memcpy(task_name(t), name, n + 1);
+	if (task_is_main(t)) {
+		/* The process's name is its first kernel thread's. */
+		int fd = real.open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
+		if (fd >= 0) {
+			ssize_t r = real.write(fd, name, n);
+			(void)r;
+			close(fd);
+		}
+	}
+	return 0;
+}
+
+EXPORT int pthread_getname_np(pthread_t id, char *name, size_t size)
+{
+	struct task *t = green_task(id);
+
+	if (t == NULL)
+		return real.pthread_getname_np(id, name, size);
+	if (size < NAME_SIZE)
+		return ERANGE;
+	memcpy(name, task_name(t), NAME_SIZE);
+	return 0;
+}
+
+/* --- scheduling: as the program sees it -------------------------------------------------------------------- */
+
+static int check_policy(int policy, int priority)
+{
+	int low = sched_get_priority_min(policy), high = sched_get_priority_max(policy);
+
+	return low < 0 || priority < low || priority > high ? EINVAL : 0;
+}
+
+EXPORT int pthread_setschedparam(pthread_t id, int policy, const struct sched_param *param)
+{
+	struct task *t = green_task(id);
+	int r;
+
+	if (t == NULL)
+		return real.pthread_setschedparam(id, policy, param);
+	r = check_policy(policy, param->sched_priority);
+	if (r == 0) {
+		task_ext(t)->sched_policy = policy;
+		task_ext(t)->sched_priority = param->sched_priority;
+	}
+	return r;
+}
+
+EXPORT int pthread_getschedparam(pthread_t id, int *policy, struct sched_param *param)
+{
+	struct task *t = green_task(id);
+
+	if (t == NULL)
+		return real.pthread_getschedparam(id, policy, param);
+	*policy = task_ext(t)->sched_policy;
+	param->sched_priority = task_ext(t)->sched_priority;
+	return 0;
+}
+
+EXPORT int pthread_setschedprio(pthread_t id, int priority)
+{
+	struct task *t = green_task(id);
+	int r;
+
+	if (t == NULL)
+		return real.pthread_setschedprio(id, priority);
+	r = check_policy(task_ext(t)->sched_policy, priority);
+	if (r == 0)
+		task_ext(t)->sched_priority = priority;
+	return r;
+}
+
+EXPORT int pthread_setaffinity_np(pthread_t id, size_t size, const cpu_set_t *set)
+{
+	struct task *t = green_task(id);
+	cpu_set_t allowed;
+	uint64_t mask = 0, may = 0;
+
+	if (t == NULL)
+		return real.pthread_setaffinity_np(id, size, set);
+	sched_getaffinity(getpid(), sizeof(allowed), &allowed);
+	memcpy(&may, &allowed, sizeof(may));
+	memcpy(&mask, set, size < sizeof(mask) ? size : sizeof(mask));
+	if ((mask & may) == 0)
+		return EINVAL;
+	task_ext(t)->affinity = mask & may;
+	return 0;
+}
+
+EXPORT int pthread_getaffinity_np(pthread_t id, size_t size, cpu_set_t *set)
+{
+	struct task *t = green_task(id);
+	uint64_t mask;
+
+	if (t == NULL)
+		return real.pthread_getaffinity_np(id, size, set);
+	mask = task_ext(t)->affinity;
+	if (sched_getaffinity(getpid(), size, set) != 0)
+		return errno;
+	if (mask != 0) {
+		memset(set, 0, size);
+		memcpy(set, &mask, size < sizeof(mask) ? size : sizeof(mask));
+	}
+	return 0;
+}
+
+/* --- CPU time ---------------------------------------------------------------------------------------------- */
+
+/* The kernel's encoding of a thread's CPU clock: ~tid << 3 | per-thread, scheduler time. */
+enum { CLOCK_OF_THREAD = 6, CLOCK_KIND_MASK = 7 };
+
+EXPORT int pthread_getcpuclockid(pthread_t id, clockid_t *clock)
+{
+	struct task *t = green_task(id);
+
+	if (t == NULL)
+		return real.pthread_getcpuclockid(id, clock);
+	*clock = (clockid_t)(~(unsigned)task_tid(t) << 3 | CLOCK_OF_THREAD);
+	return 0;
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	struct task *t = NULL;
+
+	if (likely(clock >= 0 && clock != CLOCK_THREAD_CPUTIME_ID) || !runtime_is_live())
+		return real.clock_gettime(clock, ts);
+	if (clock == CLOCK_THREAD_CPUTIME_ID)
+		t = task_self();
+	else if ((clock & CLOCK_KIND_MASK) == CLOCK_OF_THREAD)
+		t = task_of_tid(~(clock >> 3));
+	if (t == NULL || task_is_bound(t))
+		return real.clock_gettime(clock, ts);
+	ns_t ns = task_cpu_ns(t);
+
+	*ts = (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+	return 0;
+}
+
+/* --- the one call of the library's own ------------------------------------------------------------------------ */
+
+/* Sets the number of processors while the program runs, as Go's runtime.GOMAXPROCS; 0 only
+ * asks.  Returns the former number, or -1 with errno EINVAL. */
+EXPORT int pgreen_gomaxprocs(int n)
+{
+	return ret_errno(procs_set(n));
+}

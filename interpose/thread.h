@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread.h: what the files of interpose/ need of a thread's life.
+ */
+#ifndef PGREEN_THREAD_H
+#define PGREEN_THREAD_H
+
+#include "wrap.h"
+
+/* As pthread_create, for POSIX and C11 threads (c11: start returns int).  0 or an errno. */
+int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *), void *arg,
+		  bool c11);
+
+/* Ends the calling thread: cleanup handlers and C++ destructors run on the way. */
+_Noreturn void thread_exit(void *result);
+
+/* A cleanup handler of the current kind, which pthread_cleanup_push registers: libc's
+ * __pthread_unwind_buf_t, whose private words are ours. */
+struct cleanup_frame {
+	struct {
+		__jmp_buf registers;
+		int mask_was_saved;
+	} jump;
+	struct cleanup_frame *outer;
+	void *unused[3];
+};
+_Static_assert(sizeof(struct cleanup_frame) == sizeof(__pthread_unwind_buf_t),
+	       "programs allocate libc's size");
+
+/* cancel.c: unwinds the calling task's stack and ends at the outermost frame registered,
+ * or, when there is none (main), calls thread_end(). */
+_Noreturn void cancel_unwind(struct task *t);
+
+/* thread.c: the end of a task whose stack is unwound. */
+_Noreturn void thread_end(struct task *t);
+
+/* cancel.c, for host: acts on a pending asynchronous cancel. */
+void cancel_now(struct task *t);
+
+#endif
