@@ -58,7 +58,7 @@ static inline bool word_try(pthread_mutex_t *m)
 
 static inline int word_take(pthread_mutex_t *m, ns_t deadline)
 {
-	return likely(word_try(m)) ? 0 : -lock_slow(word_of(m), deadline);
+	return likely(word_try(m)) ? 0 : -lock_slow(word_of(m), false, deadline);
 }
 
 static inline void word_release(pthread_mutex_t *m)
@@ -127,7 +127,7 @@ EXPORT int pthread_mutex_lock(pthread_mutex_t *m)
 		return real.pthread_mutex_lock(m);
 	if (likely(is_plain(kind))) {
 		if (unlikely(!word_try(m)))
-			lock_slow(word_of(m), NO_DEADLINE);
+			lock_slow(word_of(m), false, NO_DEADLINE);
 		own(m, t);
 		return 0;
 	}
@@ -174,7 +174,7 @@ static int lock_until(pthread_mutex_t *m, struct task *t, clockid_t clock,
 		r = deadline_at(clock, abstime, &deadline);
 		if (r != 0)
 			return r;
-		r = -lock_slow(word_of(m), deadline);
+		r = -lock_slow(word_of(m), false, deadline);
 		if (r != 0)
 			return r;
 	}
@@ -294,7 +294,7 @@ void mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had, 
 		return;
 	}
 	if (!had && (contended || !word_try(m)))
-		lock_slow(word_of(m), NO_DEADLINE);
+		lock_slow(word_of(m), contended, NO_DEADLINE);
 	m->__data.__count = depth;
 	own(m, t);
 }

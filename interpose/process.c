@@ -314,7 +314,7 @@ static void shells_acquire(void)
 	/* Pairs with shells_release(): what the last holder wrote is visible. */
 	if (!atomic_compare_exchange_strong_explicit(
 		&shells.lock, &free, 1, memory_order_acquire, memory_order_relaxed))
-		lock_slow(&shells.lock, NO_DEADLINE);
+		lock_slow(&shells.lock, false, NO_DEADLINE);
 }
 
 static void shells_release(void)

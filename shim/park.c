@@ -374,7 +374,7 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 
 /* --- lock words -------------------------------------------------------------------- */
 
-static bool spin_for(_Atomic uint32_t *word)
+static bool spin_for(_Atomic uint32_t *word, uint32_t as)
 {
 	if (load_relaxed(&sched.n_procs) == 1)
 		return false;
@@ -382,7 +382,7 @@ static bool spin_for(_Atomic uint32_t *word)
 		uint32_t free = 0;
 
 		/* Pairs with the holder's release. */
-		if (load_relaxed(word) == 0 && cas_acquire(word, &free, 1))
+		if (load_relaxed(word) == 0 && cas_acquire(word, &free, as))
 			return true;
 		cpu_relax();
 	}
@@ -406,13 +406,13 @@ static bool enqueue_for_lock(struct task *t, _Atomic uint32_t *word, bool front)
 	return held;
 }
 
-int lock_slow(_Atomic uint32_t *word, ns_t deadline)
+int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 {
 	struct task *t = task_self();
 	bool waited = false;
 	int result;
 
-	if (spin_for(word))
+	if (spin_for(word, others_wait ? 2 : 1))
 		return 0;
 	/* Pairs with the holder's release.  2: we cannot know whether others wait. */
 	while (swap_acq_rel(word, 2) != 0) {

@@ -675,6 +675,13 @@ static void take_given(struct worker *w, struct proc *p)
 /* Sleeps until somebody gives the worker a processor, or a timer wants one. */
 static void worker_sleep(struct worker *w)
 {
+	struct proc *first = load_acquire(&w->given);
+
+	/* A new worker begins with one, and is on no list. */
+	if (first != NULL) {
+		take_given(w, first);
+		return;
+	}
 	store_relaxed(&w->wake_word, 0);
 	idle_list_push(w);
 	for (;;) {

@@ -76,10 +76,12 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 /*
  * The lock words of a mutex, with glibc's meaning: 0 free, 1 held, 2 held and somebody
  * may wait.  lock_slow takes a word that the caller failed to take (0, -ETIMEDOUT);
+ * others_wait is for who was woken from the word's queue by a moved wait: it must leave 2
+ * behind, or those that wait after it are never woken.
  * unlock_slow gives up a word that was 2: it wakes the oldest waiter, or hands the lock
  * to one that has starved (waited over a millisecond).
  */
-int lock_slow(_Atomic uint32_t *word, ns_t deadline);
+int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline);
 void unlock_slow(_Atomic uint32_t *word);
 
 /*
