@@ -136,9 +136,12 @@ static void handler(int sig, siginfo_t *info, void *context)
 
 int preempt_init(void)
 {
+	/* SA_RESTART: a call inside libc that our signal meets goes on by itself (stdio's write
+	 * would fail).  A restarted kernel_call stands at its own system call again, where the
+	 * handler can end it. */
 	struct kernel_sigaction act = {
 		.handler = (void *)handler,
-		.flags = SA_SIGINFO | SA_ONSTACK | 0x04000000 /* SA_RESTORER */,
+		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | 0x04000000 /* SA_RESTORER */,
 		.restorer = (void *)signal_restorer,
 		.mask = ~0ULL,
 	};
