@@ -8,6 +8,7 @@
 
 B       ?= build
 PREFIX  ?= /usr/local
+OBJCOPY ?= objcopy
 CFLAGS  ?= -O2 -g
 VERSION := $(shell cat VERSION)
 
@@ -74,6 +75,15 @@ $(B)/shim/cli/%.o: shim/cli/%.c VERSION
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(CLI_CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+# The runtime's code in a section of its own: it is never preempted, which the handler
+# knows by the address (shim/preempt.c).
+$(B)/shim/%.o: shim/%.c
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LIB_CFLAGS) $(CPPFLAGS) -fno-reorder-functions -MMD -MP -c -o $@ $<
+	$(Q)$(OBJCOPY) --rename-section .text=shim_text --rename-section .text.unlikely=shim_text \
+		--rename-section .text.startup=shim_text $@
 
 $(B)/%.o: %.c
 	$(call say,CC,$@)

@@ -229,6 +229,8 @@ static _Noreturn void act(struct task *t)
 
 	ext->exiting = 1;
 	ext->result = PTHREAD_CANCELED;
+	if (ext->cancel_in_libc)
+		cancel_leave_libc(t);
 	task_clear_cancel(t);
 	task_set_cancel_point(t, false);
 	cancel_unwind(t);
@@ -260,8 +262,27 @@ void cancel_now(struct task *t)
 {
 	struct task_ext *ext = task_ext(t);
 
-	if (ext->cancel_async && is_allowed(ext))
+	if ((ext->cancel_async || ext->cancel_in_libc) && is_allowed(ext))
 		act(t);
+}
+
+void cancel_enter_libc(struct task *t)
+{
+	struct task_ext *ext = task_ext(t);
+
+	cancel_test(t);
+	enter_kernel();
+	ext->cancel_in_libc = 1;
+	/* One that came between the test and now has not been acted on. */
+	atomic_signal_fence(memory_order_seq_cst);
+	if (unlikely(is_allowed(ext)))
+		cancel_now(t);
+}
+
+void cancel_leave_libc(struct task *t)
+{
+	task_ext(t)->cancel_in_libc = 0;
+	leave_kernel();
 }
 
 EXPORT int pthread_cancel(pthread_t id)

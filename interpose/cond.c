@@ -55,14 +55,15 @@ static int wait_on(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, ns_t d
 static int wait_real(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock,
 		     const struct timespec *abstime)
 {
+	struct task *t = task_self();
 	int r;
 
-	enter_kernel();
+	cancel_enter_libc(t);
 	if (abstime == NULL)
 		r = real.pthread_cond_wait(c, m);
 	else
 		r = real.pthread_cond_clockwait(c, m, clock, abstime);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }
 

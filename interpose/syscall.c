@@ -335,6 +335,13 @@ static long call(struct task *t, long nr, const long a[6])
 		return call_futex(t, a);
 	case SYS_gettid:
 		return task_tid(t);
+	case SYS_set_tid_address:
+		/* It would be the worker's, which the runtime itself has registered. */
+		return task_tid(t);
+	case SYS_set_robust_list:
+	case SYS_rseq:
+		/* Likewise: no registration of one kernel thread can follow a task. */
+		return nr == SYS_rseq ? -ENOSYS : 0;
 	case SYS_sched_yield:
 		task_yield();
 		return 0;

@@ -50,6 +50,7 @@ struct task_ext {
 	/* The owner writes them; pthread_cancel reads. */
 	_Atomic uint8_t cancel_disabled;
 	_Atomic uint8_t cancel_async;
+	_Atomic uint8_t cancel_in_libc; /* as async, for the length of a call */
 	_Atomic uint8_t exiting; /* it ends: no further cancel */
 	/* Scheduling attributes as the program sees them: anyone, last writer wins. */
 	_Atomic int sched_policy;
@@ -107,6 +108,11 @@ void cancel_test(struct task *t);
  * of bytes, a semaphore taken) pass acted = true, and the cancel stays pending. */
 void cancel_enter(struct task *t);
 void cancel_leave(struct task *t, bool acted);
+
+/* Around a function of libc that blocks and is a cancellation point: the kernel door, and a
+ * cancel acts where it meets libc's wait, whose own cleanup then runs. */
+void cancel_enter_libc(struct task *t);
+void cancel_leave_libc(struct task *t);
 
 /* --- the kernel door ------------------------------------------------------------------------ */
 

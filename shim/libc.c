@@ -53,7 +53,6 @@ struct range {
 
 static struct range no_preempt[8]; /* libc, ld.so, the vDSO */
 static size_t n_no_preempt;
-static struct range own_range;
 
 static struct range text_of(struct dl_phdr_info *info)
 {
@@ -83,9 +82,7 @@ static int visit_object(struct dl_phdr_info *info, size_t size, void *fs)
 	bool is_libc = contains(r, (uintptr_t)gnu_get_libc_version);
 
 	(void)size;
-	if (contains(r, (uintptr_t)visit_object))
-		own_range = r;
-	else if (is_libc || contains(r, (uintptr_t)allocate_tls) ||
+	if (is_libc || contains(r, (uintptr_t)allocate_tls) ||
 		 info->dlpi_addr == getauxval(AT_SYSINFO_EHDR))
 		if (n_no_preempt < ARRAY_SIZE(no_preempt))
 			no_preempt[n_no_preempt++] = r;
@@ -108,7 +105,12 @@ bool libc_owns_pc(uintptr_t pc)
 
 bool runtime_owns_pc(uintptr_t pc)
 {
-	return contains(own_range, pc);
+	/* The linker's names for the ends of the section that the Makefile puts the code of
+	 * shim/ into. */
+	extern const char __start_shim_text[] __attribute__((visibility("hidden")));
+	extern const char __stop_shim_text[] __attribute__((visibility("hidden")));
+
+	return pc >= (uintptr_t)__start_shim_text && pc < (uintptr_t)__stop_shim_text;
 }
 
 /* --- facts ------------------------------------------------------------------------- */
@@ -213,7 +215,7 @@ const char *libc_probe(void)
 	}
 	f->self_task = (char *)&self_task - (char *)fs;
 	dl_iterate_phdr(visit_object, fs);
-	if (f->tls_size == 0 || own_range.high == 0)
+	if (f->tls_size == 0)
 		return "libc's own thread-local storage was not found";
 	if (*(int *)((char *)fs + f->tid) != sys(SYS_gettid))
 		return "the thread id is not where this libc says";

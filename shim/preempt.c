@@ -10,8 +10,10 @@
  * interrupted code by rt_sigreturn on the copy, which restores every register.
  *
  * Elsewhere the interrupted code is left alone: inside the runtime (it looks up when it
- * leaves), inside libc, ld.so and the vDSO (locks may be held there: sysmon tries again, or
- * hands the processor off), and while the task holds a spinlock (trap 8).
+ * leaves, and sysmon tries again until it has), inside libc, ld.so and the vDSO (locks may
+ * be held there: sysmon tries again, or hands the processor off), and while the task holds
+ * a spinlock (trap 8).  The code of the runtime is all of shim/, which lies in a section of
+ * its own; the wrappers' code is as preemptible as the program's.
  */
 #include <errno.h>
 #include <string.h>
@@ -95,9 +97,16 @@ static bool inject(struct task *t, ucontext_t *uc)
 __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *frame)
 {
 	struct task *t = self_task;
+	bool in_door = t->in_door;
 
-	runtime_enter(t);
-	runtime_leave(t);
+	/* A handler runs on a processor, also when libc was met in the kernel. */
+	if (in_door) {
+		leave_kernel();
+		enter_kernel();
+	} else {
+		runtime_enter(t);
+		runtime_leave(t);
+	}
 	/* rt_sigreturn sets the signal stack from the frame: let it be this worker's. */
 	sys(SYS_sigaltstack, 0, &frame->stack);
 	if (!t->bound)
@@ -127,9 +136,17 @@ static void handler(int sig, siginfo_t *info, void *context)
 		return;
 	if (load_relaxed(&w->in_runtime) || runtime_owns_pc(pc)) {
 		store_relaxed(&w->preempt, 1);
+		if (!load_relaxed(&sched.reminders)) {
+			store_relaxed(&sched.reminders, 1);
+			sysmon_wake();
+		}
 		return;
 	}
-	if (libc_owns_pc(pc) || load_relaxed(&t->spins_held) > 0)
+	/* A handler of the program's runs anywhere, as natively.  Giving the worker to
+	 * another task is what waits. */
+	bool must = load_relaxed(&t->attention) & (ATTEND_SIGNAL | ATTEND_CANCEL);
+
+	if (!must && (libc_owns_pc(pc) || load_relaxed(&t->spins_held) > 0))
 		return;
 	inject(t, uc);
 }
@@ -163,6 +180,11 @@ void preempt_setup_thread(struct worker *w)
 
 	sys(SYS_sigaltstack, &stack, 0);
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
+	/* A program that asks the kernel for its thread's list of robust mutexes finds one,
+	 * empty, as in any thread of libc's (stress-ng follows the pointer). */
+	w->robust_list[0] = w->robust_list;
+	w->robust_list[1] = w->robust_list[2] = NULL;
+	sys(SYS_set_robust_list, w->robust_list, sizeof(w->robust_list));
 }
 
 void runtime_leave_slow(struct task *t)

@@ -80,6 +80,7 @@ struct task {
 	bool c11;
 	_Atomic int spins_held; /* spinlocks held: not preempted; owner only */
 	_Atomic int in_kernel;	/* owner only: inside kernel_call, may be interrupted */
+	bool in_door; /* owner only: between enter_kernel and leave_kernel */
 	volatile int interrupt; /* kernel_call's flag: do not enter the kernel */
 	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
 	bool cancel_point; /* owner only: its waits end when it is cancelled */
@@ -104,7 +105,9 @@ struct task {
 	size_t stack_size;
 	char *slot_low;	   /* low end of its slot, the guard included; NULL: no slot */
 	size_t slot_size;
-	size_t guard_size; /* bytes installed at slot_low */
+	char *guard_low;   /* where its guard is, right below the stack */
+	size_t guard_size; /* bytes of it; 0: none */
+	bool guard_is_mapping; /* made by mprotect, for want of MADV_GUARD_INSTALL */
 	uint32_t index;	   /* in the table of slots: the low bits of its tid */
 	uint8_t slot_class;
 	uint8_t generation; /* the high bits of its tid */
@@ -170,6 +173,7 @@ struct worker {
 	char *stack_top;
 	_Atomic uint32_t setid_done; /* set*id broadcast: see setid.c */
 	uint32_t random; /* xorshift state: whom to steal from */
+	void *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
 	/* sysmon's: a worker whose processor was taken while it ran */
 	ns_t seen_cpu;
 	_Atomic bool stray; /* lost its processor unannounced and has not noticed */
@@ -197,7 +201,7 @@ struct sched {
 	_Atomic(struct worker *) poller; /* the idle worker that sleeps until next timer */
 	_Atomic ns_t poll_until;
 	_Atomic int n_tasks; /* alive, main and adopted included */
-	_Atomic int sysmon_asleep; /* sysmon sleeps without end: wake it by signal */
+	_Atomic int reminders; /* some running task may have to be told again to look up */
 	bool live; /* the runtime is awake */
 	double ns_per_tsc; /* length of a time stamp tick */
 	bool need_fence; /* no membarrier: runtime_enter fences itself */

@@ -791,6 +791,7 @@ void enter_kernel(void)
 	struct proc *p = load_relaxed(&w->proc);
 
 	w->kernel_proc = p;
+	t->in_door = true;
 	store_relaxed(&p->kernel_calls, load_relaxed(&p->kernel_calls) + 1);
 	store_relaxed(&w->proc, NULL);
 	/* Pairs with sysmon's CAS: it finds the queues as we left them. */
@@ -811,7 +812,11 @@ void leave_kernel(void)
 	struct proc *p = w->kernel_proc;
 	uint32_t in_kernel = PROC_IN_KERNEL;
 
+	/* A signal that came meanwhile may have left already: see preempted(). */
+	if (!t->in_door)
+		return;
 	store_relaxed(&w->in_runtime, 1);
+	t->in_door = false;
 	w->kernel_proc = NULL;
 	/* Pairs with whoever took it and ran on it. */
 	if (likely(cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))) {

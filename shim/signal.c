@@ -228,6 +228,9 @@ void signal_task_end(struct task *t)
 {
 	siginfo_t info;
 
+	/* What it was told about but did not come to is somebody else's now. */
+	if (load_relaxed(&process_pending.set) != 0)
+		sysmon_wake();
 	if (add_relaxed(&classes[t->mask_class].n, -1) == 1)
 		sysmon_wake();
 	if (load_relaxed(&t->pending.set) == 0)

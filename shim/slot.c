@@ -72,6 +72,16 @@ static size_t class_size(int c)
 	return c % 2 == 0 ? base : base + base / 2;
 }
 
+/*
+ * Where the stack that the program is told of ends.  As in libc's threads the static TLS
+ * and the TCB count as part of it; a page on top of what was asked makes up for struct
+ * task and for our wrappers' frames.
+ */
+static char *stack_end(const struct task *t)
+{
+	return t->slot_low + t->slot_size - PAGE;
+}
+
 static int class_of(size_t size)
 {
 	for (int c = 0; c < N_CLASSES; c++)
@@ -157,26 +167,38 @@ static struct task *take_locked(struct slot_class *k)
 	return t;
 }
 
-static bool set_guard(struct task *t, size_t size)
+/* Opens the guard that the slot's last task had. */
+static void clear_guard(struct task *t)
 {
-	char *low = t->slot_low;
+	if (t->guard_size == 0)
+		return;
+	if (!t->guard_is_mapping)
+		sys(SYS_madvise, t->guard_low, t->guard_size, MADV_GUARD_REMOVE);
+	else
+		sys(SYS_mprotect, t->guard_low, t->guard_size, PROT_READ | PROT_WRITE);
+	t->guard_size = 0;
+}
 
+/* Puts a guard right below the stack.  Without the kernel's help it costs two mappings, and
+ * when those have run out the slot goes without. */
+static void set_guard(struct task *t, char *low, size_t size)
+{
+	if (t->guard_low == low && t->guard_size == size)
+		return;
+	clear_guard(t);
+	if (size == 0)
+		return;
 	if (!pool.no_guards) {
-		if (t->guard_size > size)
-			sys(SYS_madvise, low + size, t->guard_size - size,
-			    MADV_GUARD_REMOVE);
-		if (size == 0 || sys(SYS_madvise, low, size, MADV_GUARD_INSTALL) == 0) {
-			t->guard_size = size;
-			return true;
-		}
-		pool.no_guards = true;
+		pool.no_guards = sys(SYS_madvise, low, size, MADV_GUARD_INSTALL) != 0;
+		t->guard_is_mapping = false;
 	}
-	/* While the budget of mappings lasts; then the slot goes without. */
-	if (t->guard_size > size)
-		sys(SYS_mprotect, low + size, t->guard_size - size, PROT_READ | PROT_WRITE);
-	if (size == 0 || sys(SYS_mprotect, low, size, PROT_NONE) == 0)
-		t->guard_size = size;
-	return true;
+	if (pool.no_guards) {
+		if (sys(SYS_mprotect, low, size, PROT_NONE) != 0)
+			return;
+		t->guard_is_mapping = true;
+	}
+	t->guard_low = low;
+	t->guard_size = size;
 }
 
 int slot_take(size_t stack_size, size_t guard_size, struct task **out)
@@ -188,7 +210,7 @@ int slot_take(size_t stack_size, size_t guard_size, struct task **out)
 	guard_size = round_up(guard_size, PAGE);
 	if (stack_size > SIZE_MAX / 4 || guard_size > SIZE_MAX / 4)
 		return -EAGAIN;
-	c = class_of(stack_size + guard_size + round_up(top_room(), PAGE));
+	c = class_of(stack_size + guard_size + round_up(top_room(), PAGE) + PAGE);
 	if (c < 0)
 		return -EAGAIN;
 
@@ -200,10 +222,9 @@ int slot_take(size_t stack_size, size_t guard_size, struct task **out)
 	if (t == NULL)
 		return -EAGAIN;
 
-	if (t->guard_size != guard_size)
-		set_guard(t, guard_size);
-	t->stack_low = t->slot_low + t->slot_size - round_up(top_room(), PAGE) - stack_size;
+	t->stack_low = stack_end(t) - stack_size;
 	t->stack_size = stack_size;
+	set_guard(t, t->stack_low - guard_size, guard_size);
 	t->generation = t->generation % SLOT_GENERATIONS + 1;
 	t->tid = (int)t->generation << SLOT_INDEX_BITS | (int)t->index;
 	*out = t;
@@ -221,10 +242,8 @@ void *slot_stack_top(const struct task *t)
 static void discard_stack(struct task *t)
 {
 	uintptr_t end = (uintptr_t)slot_stack_top(t) & ~(uintptr_t)(PAGE - 1);
-	uintptr_t low = (uintptr_t)t->slot_low + t->guard_size;
 
-	if (end > low)
-		sys(SYS_madvise, low, end - low, MADV_DONTNEED);
+	sys(SYS_madvise, t->slot_low, end - (uintptr_t)t->slot_low, MADV_DONTNEED);
 }
 
 void slot_give(struct task *t)

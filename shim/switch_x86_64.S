@@ -3,7 +3,8 @@
  * switch_x86_64.S: the context switch, first entry, the interruptible system call, the
  * way back from a preemption, and clone.  All assembly of the project is here.
  */
-	.text
+	/* The runtime's section: see the Makefile. */
+	.section shim_text, "ax", @progbits
 
 /*
  * void switch_to(void **save /rdi, void *load /rsi, void *fs /rdx)
@@ -137,14 +138,42 @@ kernel_call_interrupted:
 	.cfi_endproc
 	.size	kernel_call_asm, . - kernel_call_asm
 
-/* The stack holds the frame that preempted() gets: struct signal_frame. */
+/*
+ * The stack holds the frame that preempted() gets: struct signal_frame, with the general
+ * registers in the order of ucontext_t from byte 48 on.  The unwinder is told where each
+ * lies, relative to %rbx, so that it walks on into the interrupted code, as through the
+ * kernel's own signal frames: cancellation unwinds here.
+ */
+#define SAVED(i) ((48 + 8 * (i)) & 0x7f) | 0x80, (48 + 8 * (i)) >> 7
+/* DW_CFA_expression reg { DW_OP_breg3 offset } */
+#define REGISTER_AT(reg, i) .cfi_escape 0x10, reg, 3, 0x73, SAVED(i)
+
 	.globl	preempt_trampoline
 	.hidden	preempt_trampoline
 	.type	preempt_trampoline, @function
 	.p2align 4
 	.cfi_startproc
-	.cfi_undefined %rip
-	nop
+	.cfi_signal_frame
+	/* DW_CFA_def_cfa_expression { DW_OP_breg3 rsp's place, DW_OP_deref } */
+	.cfi_escape 0x0f, 4, 0x73, SAVED(15), 0x06
+	REGISTER_AT(8, 0)
+	REGISTER_AT(9, 1)
+	REGISTER_AT(10, 2)
+	REGISTER_AT(11, 3)
+	REGISTER_AT(12, 4)
+	REGISTER_AT(13, 5)
+	REGISTER_AT(14, 6)
+	REGISTER_AT(15, 7)
+	REGISTER_AT(5, 8)	/* rdi */
+	REGISTER_AT(4, 9)	/* rsi */
+	REGISTER_AT(6, 10)	/* rbp */
+	REGISTER_AT(3, 11)	/* rbx */
+	REGISTER_AT(1, 12)	/* rdx */
+	REGISTER_AT(0, 13)	/* rax */
+	REGISTER_AT(2, 14)	/* rcx */
+	REGISTER_AT(7, 15)	/* rsp */
+	REGISTER_AT(16, 16)	/* rip */
+	nop			/* the unwinder looks one byte before a frame's address */
 preempt_trampoline:
 	movq	%rsp, %rbx		/* everything is saved in the frame: rbx is free */
 	movq	%rsp, %rdi

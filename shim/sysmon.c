@@ -227,6 +227,32 @@ static bool stop_strays(void)
 	return any;
 }
 
+/*
+ * A task that has a signal or cancel to look at and still runs on: the preemption was
+ * refused, or fell between two looks.  Tried again until it has looked up.
+ */
+static bool remind(void)
+{
+	bool any = false;
+	/* Pairs with worker_create(). */
+	struct worker *w = load_acquire(&sched.all_workers);
+
+	if (!load_relaxed(&sched.reminders))
+		return false;
+	store_relaxed(&sched.reminders, 0);
+	for (; w != NULL; w = w->next_all) {
+		struct task *t = load_relaxed(&w->current);
+
+		if (t == NULL || !(load_relaxed(&t->attention) & ATTEND_SIGNAL))
+			continue;
+		preempt_worker(w);
+		any = true;
+	}
+	if (any)
+		store_relaxed(&sched.reminders, 1);
+	return any;
+}
+
 static void fire_late_timers(ns_t now)
 {
 	int n = load_relaxed(&sched.n_procs_ever);
@@ -262,6 +288,7 @@ _Noreturn void sysmon_loop(void)
 		ns_t now = now_ns();
 		bool busy = retake(now);
 		busy |= stop_strays();
+		busy |= remind();
 		fire_late_timers(now);
 		idle_ticks = busy ? 0 : idle_ticks + 1;
 		sleep = next_sleep(sleep, idle_ticks);

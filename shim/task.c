@@ -43,6 +43,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->bound = t->is_main = false;
 	t->cancel_point = false;
 	t->interrupt = 0;
+	t->in_door = false;
 	t->cpu_tsc = 0;
 	store_relaxed(&t->spins_held, 0);
 	store_relaxed(&t->attention, 0);
@@ -299,7 +300,9 @@ struct task *task_of(uintptr_t id)
 	if (id == 0)
 		return NULL;
 	t = *(struct task **)(id + libc_facts.self_task);
-	return t != NULL && (uintptr_t)t->tcb == id ? t : NULL;
+	/* One that was joined, or ended detached, is nobody's. */
+	return t != NULL && (uintptr_t)t->tcb == id && load_acquire(&t->life) != TASK_FREE ? t
+											 : NULL;
 }
 
 struct task *task_of_tid(int tid)
