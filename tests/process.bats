@@ -1,0 +1,102 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+#
+# process.bats: fork, exec, spawn, wait and ids from threads, natively and green.
+
+load helpers
+
+setup_file() {
+	build_prog processes
+	build_prog setids
+}
+
+setup() {
+	export PGREEN_TEST_LIMIT=40
+}
+
+# everywhere PROG CASE: native, and green at several GOMAXPROCS.
+everywhere() {
+	local prog=$BATS_FILE_TMPDIR/$1
+	shift
+	echo "native:"
+	native "$prog" "$@"
+	at_procs 1 2 8 -- green "$prog" "$@"
+}
+
+@test "a thread's fork: the child has it alone, and may use threads again" {
+	everywhere processes fork
+}
+
+@test "children of threads of children of threads" {
+	everywhere processes generations
+}
+
+@test "threads fork while others allocate and sleep" {
+	everywhere processes crowd
+}
+
+@test "pthread_atfork's handlers run in order, and the child's may wait" {
+	everywhere processes atfork
+}
+
+@test "the child holds the mutex that the forking thread held" {
+	everywhere processes held
+}
+
+@test "the child has the forking thread's signal mask" {
+	everywhere processes fork-mask
+}
+
+@test "vfork and exec; a real vfork before the first thread" {
+	everywhere processes vfork
+}
+
+@test "exec from a thread, while others sleep and compute" {
+	everywhere processes exec
+}
+
+@test "every exec function passes arguments and environment on, or fails and goes on" {
+	everywhere processes exec-ways
+}
+
+@test "posix_spawn gives the child the thread's mask, or the one asked for" {
+	everywhere processes spawn
+}
+
+@test "system from six threads at once" {
+	everywhere processes system
+}
+
+@test "a cancelled system kills its shell and waits for it" {
+	everywhere processes system-cancel
+}
+
+@test "popen from four threads at once" {
+	everywhere processes popen
+}
+
+@test "twenty threads each wait for a child of their own" {
+	everywhere processes wait
+}
+
+requires_root() {
+	((EUID == 0)) || skip "ids can be changed by root alone"
+	# A user namespace may have no ids beside its root.
+	[[ $(awk '{ n += $3 } END { print n }' /proc/self/uid_map) -gt 2000 ]] ||
+		skip "this user namespace has too few ids"
+}
+
+@test "set*id and setgroups reach every kernel thread" {
+	requires_root
+	everywhere setids change
+}
+
+@test "a thread gives up root for the whole process" {
+	requires_root
+	everywhere setids drop
+}
+
+@test "set*id from four threads at once, while threads come and go" {
+	requires_root
+	everywhere setids crowd
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.h: what the test programs share.  A program runs the case that its first argument
+ * names, and ends with status 0, or says what was wrong and ends with 1.
+ */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHECK(condition)                                                        \
+	do {                                                                    \
+		if (!(condition)) {                                             \
+			fprintf(stderr, "%s:%d: %s (errno %d, %s)\n", __FILE__, \
+				__LINE__, #condition, errno, strerror(errno));  \
+			_exit(1);                                               \
+		}                                                               \
+	} while (0)
+
+/* For functions that return their error. */
+#define CHECK_OK(call)                      \
+	do {                                \
+		errno = (call);             \
+		CHECK(errno == 0 && #call); \
+	} while (0)
+
+struct test_case {
+	const char *name;
+	void (*run)(void);
+};
+
+static inline int run_case(int argc, char **argv, const struct test_case *cases, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (argc < 2 || strcmp(argv[1], cases[i].name) != 0)
+			continue;
+		cases[i].run();
+		return 0;
+	}
+	fprintf(stderr, "usage: %s CASE\n", argv[0]);
+	for (size_t i = 0; i < n; i++)
+		fprintf(stderr, "\t%s\n", cases[i].name);
+	return 2;
+}
+
+static inline long long now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+static inline void sleep_ms(int ms)
+{
+	struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+
+	while (nanosleep(&ts, &ts) != 0 && errno == EINTR)
+		;
+}
+
+static inline pthread_t start(void *(*routine)(void *), void *arg)
+{
+	pthread_t thread;
+
+	CHECK_OK(pthread_create(&thread, NULL, routine, arg));
+	return thread;
+}
+
+static inline void *join(pthread_t thread)
+{
+	void *result;
+
+	CHECK_OK(pthread_join(thread, &result));
+	return result;
+}
+
+static inline void *do_nothing(void *arg)
+{
+	return arg;
+}
+
+/* From here on the program has threads, as far as libc and pgreen are concerned. */
+static inline void become_threaded(void)
+{
+	join(start(do_nothing, NULL));
+}
+
+/* Calls routine in a thread of its own and waits for it. */
+static inline void *in_thread(void *(*routine)(void *), void *arg)
+{
+	return join(start(routine, arg));
+}
+
+#endif

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * interrupted.c: what a signal does to a thread that waits in a system call.
+ *
+ * Each call is made by a thread of its own, and signals rain on that thread.  Without
+ * SA_RESTART the call fails with EINTR; with it, calls that the kernel begins again go on
+ * until there is something to return, and the others still fail (signal(7)).
+ */
+#include <fcntl.h>
+#include <mqueue.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/msg.h>
+#include <sys/select.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+static _Atomic int n_handled;
+
+static void handler(int sig)
+{
+	(void)sig;
+	n_handled++;
+}
+
+static void handle(int flags)
+{
+	struct sigaction act = {.sa_handler = handler, .sa_flags = flags};
+
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+}
+
+struct wait {
+	long (*call)(void);
+	void (*satisfy)(void);
+	_Atomic bool done;
+	long result;
+	int error;
+};
+
+static void *waiter(void *arg)
+{
+	struct wait *w = arg;
+
+	errno = 0;
+	w->result = w->call();
+	w->error = errno;
+	w->done = true;
+	return NULL;
+}
+
+/* Signals until the call returns, or n handlers have run after the first. */
+static void rain(struct wait *w, pthread_t thread, int n)
+{
+	int first = n_handled;
+	long long end = now_ms() + 20000;
+
+	while (!w->done && n_handled - first < n) {
+		CHECK(now_ms() < end);
+		CHECK_OK(pthread_kill(thread, SIGUSR1));
+		sleep_ms(2);
+	}
+}
+
+static void expect_eintr(int flags, long (*call)(void))
+{
+	struct wait w = {.call = call};
+
+	handle(flags);
+	pthread_t thread = start(waiter, &w);
+	rain(&w, thread, 1 << 30);
+	join(thread);
+	CHECK(w.result == -1);
+	errno = w.error;
+	CHECK(w.error == EINTR);
+	CHECK(n_handled > 0);
+}
+
+static void expect_restart(long (*call)(void), void (*satisfy)(void), long result)
+{
+	struct wait w = {.call = call};
+
+	handle(SA_RESTART);
+	pthread_t thread = start(waiter, &w);
+	rain(&w, thread, 20);
+	errno = w.error;
+	CHECK(!w.done);
+	satisfy();
+	join(thread);
+	errno = w.error;
+	CHECK(w.result == result);
+}
+
+static void restarts(long (*call)(void), void (*satisfy)(void), long result)
+{
+	expect_eintr(0, call);
+	expect_restart(call, satisfy, result);
+}
+
+static void never_restarts(long (*call)(void))
+{
+	expect_eintr(0, call);
+	expect_eintr(SA_RESTART, call);
+}
+
+/* --- the calls --------------------------------------------------------------------------- */
+
+static int fds[2];
+
+static long call_read(void)
+{
+	char c[8];
+
+	return read(fds[0], c, sizeof(c));
+}
+
+static long call_readv(void)
+{
+	char c[8];
+	struct iovec v = {c, sizeof(c)};
+
+	return readv(fds[0], &v, 1);
+}
+
+static void satisfy_read(void)
+{
+	CHECK(write(fds[1], "abc", 3) == 3);
+}
+
+static void test_read(void)
+{
+	CHECK(pipe(fds) == 0);
+	restarts(call_read, satisfy_read, 3);
+	restarts(call_readv, satisfy_read, 3);
+}
+
+static long call_write(void)
+{
+	return write(fds[1], "x", 1);
+}
+
+static void satisfy_write(void)
+{
+	char buf[65536];
+
+	CHECK(read(fds[0], buf, sizeof(buf)) > 0);
+}
+
+static void test_write(void)
+{
+	char buf[4096] = {0};
+
+	CHECK(pipe(fds) == 0);
+	CHECK(fcntl(fds[1], F_SETFL, O_NONBLOCK) == 0);
+	while (write(fds[1], buf, sizeof(buf)) > 0)
+		;
+	CHECK(fcntl(fds[1], F_SETFL, 0) == 0);
+	restarts(call_write, satisfy_write, 1);
+}
+
+static long call_recv(void)
+{
+	char c[8];
+
+	return recv(fds[0], c, sizeof(c), 0);
+}
+
+static long call_recvmsg(void)
+{
+	char c[8];
+	struct iovec v = {c, sizeof(c)};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+
+	return recvmsg(fds[0], &m, 0);
+}
+
+static void test_recv(void)
+{
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	restarts(call_recv, satisfy_read, 3);
+	restarts(call_recvmsg, satisfy_read, 3);
+}
+
+static struct sockaddr abstract = {.sa_family = AF_UNIX};
+static socklen_t abstract_len;
+
+static long call_accept(void)
+{
+	int fd = accept(fds[0], NULL, NULL);
+
+	return fd < 0 ? -1 : 0;
+}
+
+static void satisfy_accept(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	CHECK(fd >= 0 && connect(fd, &abstract, abstract_len) == 0);
+}
+
+static void test_accept(void)
+{
+	CHECK((fds[0] = socket(AF_UNIX, SOCK_STREAM, 0)) >= 0);
+	/* The kernel finds a name, in its abstract space. */
+	abstract_len = sizeof(abstract.sa_family);
+	CHECK(bind(fds[0], &abstract, abstract_len) == 0);
+	abstract_len = sizeof(abstract);
+	CHECK(getsockname(fds[0], &abstract, &abstract_len) == 0);
+	CHECK(listen(fds[0], 5) == 0);
+	restarts(call_accept, satisfy_accept, 0);
+}
+
+static char path[64];
+
+static int temporary_file(void)
+{
+	strcpy(path, "/tmp/interrupted.XXXXXX");
+	int fd = mkstemp(path);
+
+	CHECK(fd >= 0);
+	return fd;
+}
+
+static long call_open(void)
+{
+	int fd = open(path, O_RDONLY);
+
+	return fd < 0 ? -1 : 0;
+}
+
+static void satisfy_open(void)
+{
+	CHECK(open(path, O_WRONLY) >= 0);
+}
+
+static void test_open(void)
+{
+	close(temporary_file());
+	unlink(path);
+	CHECK(mkfifo(path, 0600) == 0);
+	restarts(call_open, satisfy_open, 0);
+	unlink(path);
+}
+
+static long call_flock(void)
+{
+	return flock(fds[1], LOCK_EX);
+}
+
+static void satisfy_flock(void)
+{
+	CHECK(flock(fds[0], LOCK_UN) == 0);
+}
+
+static void test_flock(void)
+{
+	fds[0] = temporary_file();
+	fds[1] = open(path, O_RDWR);
+	unlink(path);
+	CHECK(flock(fds[0], LOCK_EX) == 0);
+	restarts(call_flock, satisfy_flock, 0);
+}
+
+static long call_lock(void)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return fcntl(fds[1], F_OFD_SETLKW, &lock);
+}
+
+static void satisfy_lock(void)
+{
+	struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+
+	CHECK(fcntl(fds[0], F_OFD_SETLK, &lock) == 0);
+}
+
+static void test_fcntl(void)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	fds[0] = temporary_file();
+	fds[1] = open(path, O_RDWR);
+	unlink(path);
+	CHECK(fcntl(fds[0], F_OFD_SETLKW, &lock) == 0);
+	restarts(call_lock, satisfy_lock, 0);
+}
+
+static pid_t child;
+
+static long call_waitpid(void)
+{
+	return waitpid(child, NULL, 0);
+}
+
+static long call_waitid(void)
+{
+	siginfo_t info;
+
+	return waitid(P_PID, child, &info, WEXITED);
+}
+
+static void satisfy_wait(void)
+{
+	CHECK(kill(child, SIGKILL) == 0);
+}
+
+static void fork_child(void)
+{
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0)
+		for (;;)
+			pause();
+}
+
+static void test_wait(void)
+{
+	fork_child();
+	restarts(call_waitpid, satisfy_wait, child);
+	fork_child();
+	restarts(call_waitid, satisfy_wait, 0);
+}
+
+static mqd_t queue;
+
+static long call_mq_receive(void)
+{
+	char buf[16];
+
+	return mq_receive(queue, buf, sizeof(buf), NULL);
+}
+
+static void satisfy_mq(void)
+{
+	CHECK(mq_send(queue, "abc", 3, 0) == 0);
+}
+
+static void test_mq(void)
+{
+	struct mq_attr attr = {.mq_maxmsg = 2, .mq_msgsize = 16};
+	char name[32];
+
+	snprintf(name, sizeof(name), "/interrupted.%d", getpid());
+	queue = mq_open(name, O_CREAT | O_RDWR, 0600, &attr);
+	CHECK(queue >= 0);
+	mq_unlink(name);
+	restarts(call_mq_receive, satisfy_mq, 3);
+}
+
+static long call_poll(void)
+{
+	struct pollfd p = {.fd = fds[0], .events = POLLIN};
+
+	return poll(&p, 1, 20000);
+}
+
+static long call_poll_nothing(void)
+{
+	return poll(NULL, 0, -1);
+}
+
+static void test_poll(void)
+{
+	CHECK(pipe(fds) == 0);
+	never_restarts(call_poll);
+	never_restarts(call_poll_nothing);
+}
+
+static long call_select(void)
+{
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(fds[0], &set);
+	return select(fds[0] + 1, &set, NULL, NULL, NULL);
+}
+
+static long call_select_nothing(void)
+{
+	struct timeval tv = {.tv_sec = 20};
+
+	return select(0, NULL, NULL, NULL, &tv);
+}
+
+static void test_select(void)
+{
+	CHECK(pipe(fds) == 0);
+	never_restarts(call_select);
+	never_restarts(call_select_nothing);
+}
+
+static int epfd;
+
+static long call_epoll(void)
+{
+	struct epoll_event e;
+
+	return epoll_wait(epfd, &e, 1, -1);
+}
+
+static void test_epoll(void)
+{
+	epfd = epoll_create1(0);
+	CHECK(epfd >= 0);
+	never_restarts(call_epoll);
+}
+
+static int ipc;
+
+static long call_semop(void)
+{
+	struct sembuf op = {.sem_op = -1};
+
+	return semop(ipc, &op, 1);
+}
+
+static long call_semtimedop(void)
+{
+	struct sembuf op = {.sem_op = -1};
+	struct timespec ts = {.tv_sec = 20};
+
+	return semtimedop(ipc, &op, 1, &ts);
+}
+
+static void test_semop(void)
+{
+	ipc = semget(IPC_PRIVATE, 1, 0600);
+	CHECK(ipc >= 0);
+	never_restarts(call_semop);
+	never_restarts(call_semtimedop);
+	semctl(ipc, 0, IPC_RMID);
+}
+
+static long call_msgrcv(void)
+{
+	struct {
+		long type;
+		char text[8];
+	} m;
+
+	return msgrcv(ipc, &m, sizeof(m.text), 0, 0);
+}
+
+static void test_msgrcv(void)
+{
+	ipc = msgget(IPC_PRIVATE, 0600);
+	CHECK(ipc >= 0);
+	never_restarts(call_msgrcv);
+	msgctl(ipc, IPC_RMID, NULL);
+}
+
+static long call_sigwaitinfo(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	return sigwaitinfo(&set, NULL);
+}
+
+static void test_sigwaitinfo(void)
+{
+	never_restarts(call_sigwaitinfo);
+}
+
+static long call_pause(void)
+{
+	return pause();
+}
+
+static void test_pause(void)
+{
+	never_restarts(call_pause);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test_case cases[] = {
+	    {"read", test_read},
+	    {"write", test_write},
+	    {"recv", test_recv},
+	    {"accept", test_accept},
+	    {"open", test_open},
+	    {"flock", test_flock},
+	    {"fcntl", test_fcntl},
+	    {"wait", test_wait},
+	    {"mq_receive", test_mq},
+	    {"poll", test_poll},
+	    {"select", test_select},
+	    {"epoll_wait", test_epoll},
+	    {"semop", test_semop},
+	    {"msgrcv", test_msgrcv},
+	    {"sigwaitinfo", test_sigwaitinfo},
+	    {"pause", test_pause},
+	};
+
+	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+}

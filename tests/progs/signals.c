@@ -1,0 +1,905 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * signals.c: masks, handlers, waiting for signals and sending them, in a program with
+ * threads.
+ */
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+enum { ROUNDS = 20 };
+
+static sigset_t set_of(int sig)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	if (sig != 0)
+		sigaddset(&set, sig);
+	return set;
+}
+
+static void block(int sig)
+{
+	sigset_t set = set_of(sig);
+
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
+}
+
+static void unblock(int sig)
+{
+	sigset_t set = set_of(sig);
+
+	CHECK_OK(pthread_sigmask(SIG_UNBLOCK, &set, NULL));
+}
+
+static bool is_blocked(int sig)
+{
+	sigset_t set;
+
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, NULL, &set));
+	return sigismember(&set, sig);
+}
+
+static bool is_pending(int sig)
+{
+	sigset_t set = set_of(0);
+
+	CHECK(sigpending(&set) == 0);
+	return sigismember(&set, sig);
+}
+
+static void handle(int sig, void (*handler)(int), int flags)
+{
+	struct sigaction act = {.sa_handler = handler, .sa_flags = flags};
+
+	CHECK(sigaction(sig, &act, NULL) == 0);
+}
+
+/* Waits until *n is at least least. */
+static void wait_until(_Atomic int *n, int least)
+{
+	for (long long end = now_ms() + 15000; *n < least; sleep_ms(1))
+		CHECK(now_ms() < end);
+}
+
+static _Atomic int n_handled;
+static pthread_t handled_by;
+static siginfo_t info_handled;
+
+static void note(int sig)
+{
+	(void)sig;
+	handled_by = pthread_self();
+	n_handled++;
+}
+
+static void note_info(int sig, siginfo_t *info, void *context)
+{
+	CHECK(context != NULL);
+	CHECK(info->si_signo == sig);
+	info_handled = *info;
+	note(sig);
+}
+
+static void handle_info(int sig)
+{
+	struct sigaction act = {.sa_sigaction = note_info, .sa_flags = SA_SIGINFO};
+
+	CHECK(sigaction(sig, &act, NULL) == 0);
+}
+
+/* --- masks ------------------------------------------------------------------------------- */
+
+static void *masks_thread(void *arg)
+{
+	/* Inherited; and changes here are nobody else's. */
+	CHECK(is_blocked(SIGUSR2) && !is_blocked(SIGUSR1));
+	block(SIGUSR1);
+	unblock(SIGUSR2);
+	CHECK(pthread_kill(pthread_self(), SIGUSR1) == 0);
+	CHECK(raise(SIGUSR1) == 0);
+	CHECK(is_pending(SIGUSR1));
+	CHECK(n_handled == 0);
+	/* A standard signal is pending once, and is handled before the mask change is over. */
+	unblock(SIGUSR1);
+	CHECK(n_handled == 1);
+	CHECK(pthread_equal(handled_by, pthread_self()));
+	CHECK(!is_pending(SIGUSR1));
+	n_handled = 0;
+	return arg;
+}
+
+static void test_masks(void)
+{
+	sigset_t set = set_of(SIGUSR1), old;
+
+	handle(SIGUSR1, note, 0);
+	block(SIGUSR2);
+	for (int i = 0; i < ROUNDS; i++)
+		in_thread(masks_thread, NULL);
+	CHECK(is_blocked(SIGUSR2) && !is_blocked(SIGUSR1));
+	/* What is pending for a thread is not for the others. */
+	CHECK(!is_pending(SIGUSR1));
+
+	CHECK(pthread_sigmask(99, &set, NULL) == EINVAL);
+	CHECK(pthread_sigmask(99, NULL, &old) == 0);
+	CHECK(sigprocmask(99, &set, NULL) == -1 && errno == EINVAL);
+	CHECK(sigprocmask(SIG_SETMASK, &set, &old) == 0);
+	CHECK(sigismember(&old, SIGUSR2) && !sigismember(&old, SIGUSR1));
+	/* These cannot be blocked. */
+	sigfillset(&set);
+	CHECK(sigprocmask(SIG_SETMASK, &set, NULL) == 0);
+	CHECK(!is_blocked(SIGKILL) && !is_blocked(SIGSTOP) && is_blocked(SIGTERM));
+}
+
+/* --- handlers ---------------------------------------------------------------------------- */
+
+static int depth, deepest;
+
+static void nest(int sig)
+{
+	n_handled++;
+	if (++depth > deepest)
+		deepest = depth;
+	CHECK(is_blocked(SIGUSR2));
+	if (n_handled < 4) {
+		CHECK(raise(sig) == 0);
+		CHECK(raise(SIGUSR2) == 0);
+		CHECK(is_pending(SIGUSR2));
+	}
+	depth--;
+}
+
+static void *handlers_thread(void *arg)
+{
+	struct sigaction act = {.sa_handler = nest}, old;
+
+	n_handled = deepest = 0;
+	handle(SIGUSR2, note, 0);
+	act.sa_mask = set_of(SIGUSR2);
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	CHECK(raise(SIGUSR1) == 0);
+	CHECK(deepest == 1);
+	CHECK(!is_blocked(SIGUSR1) && !is_blocked(SIGUSR2));
+
+	n_handled = deepest = 0;
+	act.sa_flags = SA_NODEFER;
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	CHECK(raise(SIGUSR1) == 0);
+	CHECK(deepest == 4);
+
+	n_handled = 0;
+	act.sa_handler = note;
+	act.sa_flags = SA_RESETHAND;
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	CHECK(raise(SIGUSR1) == 0);
+	CHECK(n_handled == 1);
+	CHECK(sigaction(SIGUSR1, NULL, &old) == 0);
+	CHECK(old.sa_handler == SIG_DFL);
+
+	/* A pending signal whose action becomes "ignore" is gone. */
+	handle(SIGUSR1, note, 0);
+	block(SIGUSR1);
+	CHECK(raise(SIGUSR1) == 0);
+	CHECK(is_pending(SIGUSR1));
+	handle(SIGUSR1, SIG_IGN, 0);
+	CHECK(!is_pending(SIGUSR1));
+	handle(SIGUSR1, note, 0);
+	unblock(SIGUSR1);
+	CHECK(n_handled == 1);
+	return arg;
+}
+
+static void test_handlers(void)
+{
+	in_thread(handlers_thread, NULL);
+	handlers_thread(NULL);
+}
+
+/* What sigaction() tells is what it was told. */
+static void test_actions(void)
+{
+	struct sigaction act = {.sa_handler = note, .sa_flags = SA_RESTART | SA_ONSTACK},
+			 old;
+
+	handle_info(SIGUSR2);
+	become_threaded();
+	CHECK(sigaction(SIGUSR2, NULL, &old) == 0);
+	CHECK(old.sa_sigaction == note_info);
+	CHECK((old.sa_flags & (SA_SIGINFO | SA_RESTART)) == SA_SIGINFO);
+
+	act.sa_mask = set_of(SIGALRM);
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	CHECK(sigaction(SIGUSR1, NULL, &old) == 0);
+	CHECK(old.sa_handler == note);
+	CHECK((old.sa_flags & (SA_RESTART | SA_ONSTACK | SA_SIGINFO)) ==
+	      (SA_RESTART | SA_ONSTACK));
+	CHECK(sigismember(&old.sa_mask, SIGALRM) && !sigismember(&old.sa_mask, SIGUSR1));
+
+	CHECK(sigaction(0, &act, NULL) == -1 && errno == EINVAL);
+	CHECK(sigaction(65, &act, NULL) == -1 && errno == EINVAL);
+	CHECK(sigaction(32, &act, NULL) == -1 && errno == EINVAL);
+	CHECK(sigaction(33, &act, NULL) == -1 && errno == EINVAL);
+	CHECK(sigaction(SIGKILL, &act, NULL) == -1 && errno == EINVAL);
+	CHECK(sigaction(SIGSTOP, &act, NULL) == -1 && errno == EINVAL);
+	CHECK(sigaction(SIGKILL, NULL, &old) == 0);
+}
+
+/* --- to a thread --------------------------------------------------------------------------- */
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static bool leave;
+static sem_t sem;
+static _Atomic int n_ready;
+static _Atomic bool stop;
+
+static void *park_on_cond(void *arg)
+{
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	n_ready++;
+	while (!leave)
+		CHECK_OK(pthread_cond_wait(&cond, &mutex));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	return arg;
+}
+
+static void *park_on_sem(void *arg)
+{
+	n_ready++;
+	while (sem_wait(&sem) != 0)
+		CHECK(errno == EINTR);
+	return arg;
+}
+
+static void *park_on_mutex(void *arg)
+{
+	n_ready++;
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	return arg;
+}
+
+static void *compute(void *arg)
+{
+	n_ready++;
+	while (!stop)
+		;
+	return arg;
+}
+
+/* Computes in libc, where nothing may be preempted for long stretches. */
+static void *compute_in_libc(void *arg)
+{
+	static char from[1 << 20], to[1 << 20];
+
+	n_ready++;
+	while (!stop)
+		memcpy(to, from, sizeof(to));
+	return arg;
+}
+
+static void check_reached(pthread_t thread)
+{
+	for (int i = 0; i < ROUNDS; i++) {
+		int before = n_handled;
+
+		CHECK_OK(pthread_kill(thread, SIGUSR1));
+		wait_until(&n_handled, before + 1);
+		CHECK(pthread_equal(handled_by, thread));
+		CHECK(n_handled == before + 1);
+	}
+}
+
+static void test_parked(void)
+{
+	handle(SIGUSR1, note, 0);
+	sem_init(&sem, 0, 0);
+	pthread_t waits = start(park_on_cond, NULL), sems = start(park_on_sem, NULL);
+	wait_until(&n_ready, 2);
+	check_reached(waits);
+	check_reached(sems);
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	pthread_t locks = start(park_on_mutex, NULL);
+	wait_until(&n_ready, 3);
+	check_reached(locks);
+	leave = true;
+	CHECK_OK(pthread_cond_broadcast(&cond));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	sem_post(&sem);
+	join(waits);
+	join(sems);
+	join(locks);
+}
+
+static void test_computing(void)
+{
+	handle(SIGUSR1, note, 0);
+	pthread_t loops = start(compute, NULL), copies = start(compute_in_libc, NULL);
+	wait_until(&n_ready, 2);
+	check_reached(loops);
+	check_reached(copies);
+	stop = true;
+	join(loops);
+	join(copies);
+}
+
+static void test_errors(void)
+{
+	pthread_t thread = start(do_nothing, NULL);
+	union sigval value = {.sival_int = 1};
+
+	sleep_ms(20);
+	/* It has ended, and is not joined yet. */
+	CHECK_OK(pthread_kill(thread, 0));
+	CHECK_OK(pthread_kill(thread, SIGUSR1));
+	join(thread);
+	CHECK_OK(pthread_kill(pthread_self(), 0));
+	CHECK(pthread_kill(pthread_self(), 65) == EINVAL);
+	CHECK(pthread_kill(pthread_self(), -1) == EINVAL);
+	CHECK(pthread_kill(pthread_self(), 32) == EINVAL);
+	CHECK(pthread_kill(pthread_self(), 33) == EINVAL);
+	CHECK(pthread_sigqueue(pthread_self(), 33, value) == EINVAL);
+	CHECK(raise(65) == -1 && errno == EINVAL);
+	CHECK(raise(0) == 0);
+	CHECK(kill(getpid(), 0) == 0);
+	CHECK(kill(getpid(), 65) == -1 && errno == EINVAL);
+	CHECK(tgkill(getpid(), gettid(), 0) == 0);
+	CHECK(tgkill(getpid(), 0x3fffffff, 0) == -1 && errno == ESRCH);
+	CHECK(tgkill(getpid(), -1, 0) == -1 && errno == EINVAL);
+	CHECK(sigqueue(getpid(), 65, value) == -1 && errno == EINVAL);
+}
+
+/* By thread id, from another thread and from the own one. */
+static void *tid_thread(void *arg)
+{
+	_Atomic int *tid = arg;
+
+	*tid = gettid();
+	while (!stop)
+		sleep_ms(1);
+	return arg;
+}
+
+static void test_tids(void)
+{
+	static _Atomic int tid;
+	pthread_t thread = start(tid_thread, &tid);
+
+	handle(SIGUSR1, note, 0);
+	wait_until(&tid, 1);
+	CHECK(tgkill(getpid(), tid, SIGUSR1) == 0);
+	wait_until(&n_handled, 1);
+	CHECK(pthread_equal(handled_by, thread));
+	CHECK(syscall(SYS_tgkill, getpid(), tid, SIGUSR1) == 0);
+	wait_until(&n_handled, 2);
+	CHECK(pthread_equal(handled_by, thread));
+	CHECK(tgkill(getpid(), gettid(), SIGUSR1) == 0);
+	CHECK(n_handled == 3 && pthread_equal(handled_by, pthread_self()));
+	stop = true;
+	join(thread);
+}
+
+/* --- sigwait ------------------------------------------------------------------------------- */
+
+static void *signal_taker(void *arg)
+{
+	sigset_t set = set_of(SIGUSR1);
+	int sig;
+
+	(void)arg;
+	sigaddset(&set, SIGTERM);
+	for (;;) {
+		CHECK(sigwait(&set, &sig) == 0);
+		if (sig == SIGTERM)
+			return NULL;
+		CHECK(sig == SIGUSR1);
+		n_handled++;
+	}
+}
+
+/* All threads block the signals; one takes them, whoever sends them. */
+static void test_sigwait(void)
+{
+	block(SIGUSR1);
+	block(SIGTERM);
+	pthread_t thread = start(signal_taker, NULL);
+	for (int i = 0; i < ROUNDS; i++) {
+		CHECK(i % 2 == 0 ? kill(getpid(), SIGUSR1) == 0
+				 : pthread_kill(thread, SIGUSR1) == 0);
+		wait_until(&n_handled, i + 1);
+	}
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(kill(getppid(), SIGTERM) == 0 ? 0 : 1);
+	join(thread);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
+static void *queue_thread(void *arg)
+{
+	sigset_t set = set_of(SIGRTMIN);
+	siginfo_t info;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		CHECK(sigwaitinfo(&set, &info) == SIGRTMIN);
+		CHECK(info.si_code == SI_QUEUE);
+		CHECK(info.si_pid == getpid());
+		CHECK(info.si_value.sival_int == i);
+	}
+	return arg;
+}
+
+/* Real-time signals queue, in order, each with its value. */
+static void test_queue(void)
+{
+	union sigval value;
+
+	block(SIGRTMIN);
+	for (int round = 0; round < 2; round++) {
+		pthread_t thread = start(queue_thread, NULL);
+
+		for (int i = 0; i < ROUNDS; i++) {
+			value.sival_int = i;
+			if (round == 0)
+				CHECK(sigqueue(getpid(), SIGRTMIN, value) == 0);
+			else
+				CHECK_OK(pthread_sigqueue(thread, SIGRTMIN, value));
+		}
+		join(thread);
+	}
+}
+
+static void *timed_thread(void *arg)
+{
+	struct timespec ts = {.tv_nsec = 30000000}, zero = {0}, bad = {.tv_nsec = -1};
+	sigset_t set = set_of(SIGUSR1);
+	siginfo_t info;
+
+	block(SIGUSR1);
+	long long before = now_ms();
+	CHECK(sigtimedwait(&set, &info, &ts) == -1 && errno == EAGAIN);
+	CHECK(now_ms() - before >= 29);
+	CHECK(sigtimedwait(&set, &info, &zero) == -1 && errno == EAGAIN);
+	CHECK(sigtimedwait(&set, &info, &bad) == -1 && errno == EINVAL);
+	CHECK(raise(SIGUSR1) == 0);
+	CHECK(sigtimedwait(&set, &info, &zero) == SIGUSR1);
+	CHECK(info.si_signo == SIGUSR1 && info.si_pid == getpid());
+	CHECK(!is_pending(SIGUSR1));
+	CHECK(raise(SIGUSR1) == 0);
+	CHECK(sigtimedwait(&set, NULL, &ts) == SIGUSR1);
+	return arg;
+}
+
+static void test_timedwait(void)
+{
+	in_thread(timed_thread, NULL);
+	timed_thread(NULL);
+}
+
+static void *suspended_thread(void *arg)
+{
+	sigset_t none = set_of(0);
+	int before;
+
+	block(SIGUSR1);
+	before = n_handled;
+	CHECK(raise(SIGUSR1) == 0);
+	CHECK(n_handled == before);
+	CHECK(sigsuspend(&none) == -1 && errno == EINTR);
+	CHECK(n_handled == before + 1);
+	CHECK(is_blocked(SIGUSR1));
+	n_ready++;
+	CHECK(sigsuspend(&none) == -1 && errno == EINTR);
+	CHECK(n_handled == before + 2);
+	CHECK(is_blocked(SIGUSR1));
+	return arg;
+}
+
+static void test_suspend(void)
+{
+	handle(SIGUSR1, note, SA_RESTART);
+	for (int i = 0; i < ROUNDS; i++) {
+		pthread_t thread = start(suspended_thread, NULL);
+
+		wait_until(&n_ready, i + 1);
+		CHECK_OK(pthread_kill(thread, SIGUSR1));
+		join(thread);
+		CHECK(pthread_equal(handled_by, thread));
+	}
+}
+
+/* --- to the process ------------------------------------------------------------------------ */
+
+/* Delivered before the call returns, as POSIX has it when nobody else could take it. */
+static void *send_to_self(void *arg)
+{
+	union sigval value = {.sival_int = 42};
+
+	for (int i = 0; i < ROUNDS; i++) {
+		n_handled = 0;
+		CHECK(kill(getpid(), SIGUSR1) == 0);
+		CHECK(n_handled == 1);
+		CHECK(info_handled.si_code == SI_USER && info_handled.si_pid == getpid());
+		CHECK(raise(SIGUSR1) == 0);
+		CHECK(n_handled == 2 && pthread_equal(handled_by, pthread_self()));
+		CHECK(info_handled.si_code == SI_TKILL &&
+		      info_handled.si_pid == getpid());
+		CHECK(sigqueue(getpid(), SIGUSR1, value) == 0);
+		CHECK(n_handled == 3);
+		CHECK(info_handled.si_code == SI_QUEUE);
+		CHECK(info_handled.si_value.sival_int == 42);
+		CHECK_OK(pthread_sigqueue(pthread_self(), SIGUSR1, value));
+		CHECK(n_handled == 4 && pthread_equal(handled_by, pthread_self()));
+	}
+	return arg;
+}
+
+static void test_self(void)
+{
+	handle_info(SIGUSR1);
+	become_threaded();
+	send_to_self(NULL);
+}
+
+/* The child signals its parent n times, each time when the parent has seen the last. */
+static pid_t start_sender(int sig, int n, int from)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	for (int i = 0; i < n; i++) {
+		char c;
+
+		if (kill(getppid(), sig) != 0 || read(from, &c, 1) != 1)
+			_exit(1);
+	}
+	_exit(0);
+}
+
+static int go[2];
+
+static void note_and_answer(int sig)
+{
+	note(sig);
+	CHECK(write(go[1], "x", 1) == 1);
+}
+
+/* Everybody is parked when the signal comes; somebody runs the handler. */
+static void test_all_parked(void)
+{
+	pthread_t threads[4];
+	int status;
+
+	CHECK(pipe(go) == 0);
+	handle(SIGUSR1, note_and_answer, SA_RESTART);
+	sem_init(&sem, 0, 0);
+	threads[0] = start(park_on_cond, NULL);
+	for (int i = 1; i < 4; i++)
+		threads[i] = start(park_on_sem, NULL);
+	pid_t pid = start_sender(SIGUSR1, ROUNDS, go[0]);
+	/* In the kernel: main is parked there. */
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	CHECK(n_handled == ROUNDS);
+	pid = start_sender(SIGUSR1, ROUNDS, go[0]);
+	for (int i = 1; i < 4; i++)
+		sem_post(&sem);
+	for (int i = 1; i < 4; i++)
+		join(threads[i]);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	CHECK(n_handled == 2 * ROUNDS);
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	leave = true;
+	CHECK_OK(pthread_cond_broadcast(&cond));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	join(threads[0]);
+}
+
+static pthread_t only_taker;
+
+static void *open_thread(void *arg)
+{
+	unblock(SIGUSR1);
+	n_ready++;
+	while (sem_wait(&sem) != 0)
+		CHECK(errno == EINTR);
+	CHECK(n_handled == ROUNDS);
+	return arg;
+}
+
+/* Of all threads one does not block the signal: it is that one's. */
+static void test_one_open(void)
+{
+	pthread_t threads[4];
+	int status;
+
+	CHECK(pipe(go) == 0);
+	handle(SIGUSR1, note_and_answer, 0);
+	sem_init(&sem, 0, 0);
+	block(SIGUSR1);
+	for (int i = 0; i < 4; i++)
+		threads[i] = start(i == 2 ? open_thread : park_on_cond, NULL);
+	only_taker = threads[2];
+	wait_until(&n_ready, 4);
+	pid_t pid = start_sender(SIGUSR1, ROUNDS, go[0]);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	CHECK(pthread_equal(handled_by, only_taker));
+	sem_post(&sem);
+	join(threads[2]);
+	/* Now nobody takes it, and it stays pending for the process. */
+	CHECK(kill(getpid(), SIGUSR1) == 0);
+	sleep_ms(20);
+	CHECK(n_handled == ROUNDS);
+	CHECK(is_pending(SIGUSR1));
+	unblock(SIGUSR1);
+	wait_until(&n_handled, ROUNDS + 1);
+}
+
+static void test_timer(void)
+{
+	struct itimerval often = {{.tv_usec = 5000}, {.tv_usec = 5000}}, never = {0};
+	pthread_t thread;
+
+	handle(SIGALRM, note, SA_RESTART);
+	thread = start(compute, NULL);
+	CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+	/* pause() waits for a handler of its own thread, which this one need not be. */
+	wait_until(&n_handled, ROUNDS);
+	CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+	stop = true;
+	join(thread);
+	/* Main is alone again: the alarm is its own. */
+	CHECK(alarm(1) == 0);
+	CHECK(pause() == -1 && errno == EINTR);
+}
+
+/* SIGCHLD of many children, by a handler that only posts. */
+static void post(int sig)
+{
+	(void)sig;
+	sem_post(&sem);
+}
+
+static void test_children(void)
+{
+	int n = 0;
+
+	sem_init(&sem, 0, 0);
+	handle(SIGCHLD, post, SA_RESTART);
+	pthread_t thread = start(compute, NULL);
+	for (int i = 0; i < ROUNDS; i++)
+		if (fork() == 0)
+			_exit(0);
+	while (n < ROUNDS) {
+		while (sem_wait(&sem) != 0)
+			CHECK(errno == EINTR);
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			n++;
+	}
+	stop = true;
+	join(thread);
+}
+
+/* --- default actions ------------------------------------------------------------------------ */
+
+static void *kill_main(void *arg)
+{
+	pthread_kill(*(pthread_t *)arg, SIGTERM);
+	return arg;
+}
+
+static void die(int how)
+{
+	static pthread_t main_thread;
+
+	main_thread = pthread_self();
+	become_threaded();
+	if (how == 0)
+		raise(SIGTERM);
+	else if (how == 1)
+		kill(getpid(), SIGTERM);
+	else if (how == 2)
+		pthread_kill(start(park_on_cond, NULL), SIGTERM);
+	else if (how == 3)
+		start(kill_main, &main_thread);
+	else if (how == 4)
+		kill(getpid(), SIGKILL);
+	else if (how == 5)
+		abort();
+	else
+		*(volatile int *)(long)(getpid() % 4096) =
+		    0; /* the first page: a fault */
+	if (how == 2 || how == 3)
+		for (;;)
+			sleep_ms(100);
+	_exit(1);
+}
+
+static void test_default(void)
+{
+	static const int fatal[] = {SIGTERM, SIGTERM, SIGTERM, SIGTERM,
+				    SIGKILL, SIGABRT, SIGSEGV};
+	int status;
+
+	for (int how = 0; how < 7; how++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			die(how);
+		CHECK(waitpid(pid, &status, 0) == pid);
+		errno = status;
+		CHECK(WIFSIGNALED(status));
+		CHECK(WTERMSIG(status) == fatal[how]);
+	}
+}
+
+static void *count_on(void *arg)
+{
+	_Atomic int *n = arg;
+
+	for (;;) {
+		++*n;
+		CHECK(write(go[1], "x", 1) == 1);
+		sleep_ms(1);
+	}
+}
+
+/* Stopped and continued as a whole, by SIGSTOP and by SIGTSTP to itself. */
+static void test_stop(void)
+{
+	int status;
+	char c;
+
+	CHECK(pipe(go) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		static _Atomic int n;
+
+		setpgid(0, 0);
+		start(count_on, &n);
+		wait_until(&n, 5);
+		raise(SIGTSTP);
+		pause();
+	}
+	close(go[1]);
+	/* An orphaned process group does not stop for SIGTSTP: then it just goes on. */
+	CHECK(waitpid(pid, &status, WUNTRACED | WNOHANG) == 0);
+	sleep_ms(50);
+	CHECK(kill(pid, SIGSTOP) == 0);
+	CHECK(waitpid(pid, &status, WUNTRACED) == pid);
+	CHECK(WIFSTOPPED(status));
+	CHECK(kill(pid, SIGCONT) == 0);
+	for (int i = 0; i < 100; i++)
+		CHECK(read(go[0], &c, 1) == 1);
+	CHECK(kill(pid, SIGTERM) == 0);
+	while (waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status))
+		CHECK(kill(pid, SIGCONT) == 0);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+
+/* --- old interfaces --------------------------------------------------------------------------- */
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+static void test_old(void)
+{
+	struct sigaction act;
+
+	become_threaded();
+	CHECK(signal(SIGUSR1, note) == SIG_DFL);
+	CHECK(signal(SIGUSR1, note) == note);
+	CHECK(sigaction(SIGUSR1, NULL, &act) == 0 && (act.sa_flags & SA_RESTART));
+	CHECK(raise(SIGUSR1) == 0 && n_handled == 1);
+	CHECK(signal(0, note) == SIG_ERR && errno == EINVAL);
+	CHECK(signal(SIGKILL, note) == SIG_ERR && errno == EINVAL);
+	CHECK(siginterrupt(SIGUSR1, 1) == 0);
+	CHECK(sigaction(SIGUSR1, NULL, &act) == 0 && !(act.sa_flags & SA_RESTART));
+	CHECK(signal(SIGUSR1, note) == note);
+	CHECK(sigaction(SIGUSR1, NULL, &act) == 0 && !(act.sa_flags & SA_RESTART));
+	CHECK(siginterrupt(SIGUSR1, 0) == 0);
+	CHECK(sigaction(SIGUSR1, NULL, &act) == 0 && (act.sa_flags & SA_RESTART));
+
+	CHECK(sysv_signal(SIGUSR1, note) == note);
+	CHECK(raise(SIGUSR1) == 0 && n_handled == 2);
+	CHECK(sigaction(SIGUSR1, NULL, &act) == 0 && act.sa_handler == SIG_DFL);
+
+	CHECK(sigset(SIGUSR1, note) == SIG_DFL);
+	CHECK(sigset(SIGUSR1, SIG_HOLD) == note && is_blocked(SIGUSR1));
+	CHECK(raise(SIGUSR1) == 0 && n_handled == 2);
+	CHECK(sigset(SIGUSR1, note) == SIG_HOLD && !is_blocked(SIGUSR1));
+	CHECK(n_handled == 3);
+	CHECK(sighold(SIGUSR1) == 0 && is_blocked(SIGUSR1));
+	CHECK(sigrelse(SIGUSR1) == 0 && !is_blocked(SIGUSR1));
+	CHECK(sighold(0) == -1 && errno == EINVAL);
+	CHECK(sigignore(SIGUSR1) == 0);
+	CHECK(raise(SIGUSR1) == 0 && n_handled == 3);
+
+	CHECK(sigblock(1 << (SIGUSR1 - 1)) == 0);
+	CHECK(sigblock(0) == 1 << (SIGUSR1 - 1));
+	CHECK(sigsetmask(1 << (SIGUSR2 - 1)) == 1 << (SIGUSR1 - 1));
+	CHECK(is_blocked(SIGUSR2) && !is_blocked(SIGUSR1));
+	CHECK(sigsetmask(0) == 1 << (SIGUSR2 - 1));
+}
+
+/* --- all at once ------------------------------------------------------------------------------ */
+
+enum { N_THREADS = 12 };
+
+static _Atomic int hits[N_THREADS];
+static __thread int my_index;
+
+static void hit(int sig)
+{
+	(void)sig;
+	hits[my_index]++;
+}
+
+static void *target(void *arg)
+{
+	my_index = (int)(long)arg;
+	n_ready++;
+	while (!stop) {
+		if (my_index % 3 == 0)
+			continue;
+		CHECK_OK(pthread_mutex_lock(&mutex));
+		CHECK_OK(pthread_mutex_unlock(&mutex));
+		if (my_index % 3 == 1)
+			sleep_ms(1);
+	}
+	return NULL;
+}
+
+/* Real-time signals are never lost, and each runs on the thread that it was sent to. */
+static void test_storm(void)
+{
+	pthread_t threads[N_THREADS];
+
+	handle(SIGRTMIN, hit, SA_RESTART);
+	for (long i = 0; i < N_THREADS; i++)
+		threads[i] = start(target, (void *)i);
+	wait_until(&n_ready, N_THREADS);
+	for (int round = 0; round < 100; round++)
+		for (int i = 0; i < N_THREADS; i++)
+			CHECK_OK(pthread_kill(threads[i], SIGRTMIN));
+	for (int i = 0; i < N_THREADS; i++)
+		wait_until(&hits[i], 100);
+	stop = true;
+	for (int i = 0; i < N_THREADS; i++)
+		join(threads[i]);
+	for (int i = 0; i < N_THREADS; i++)
+		CHECK(hits[i] == 100);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test_case cases[] = {
+	    {"masks", test_masks},
+	    {"handlers", test_handlers},
+	    {"actions", test_actions},
+	    {"parked", test_parked},
+	    {"computing", test_computing},
+	    {"errors", test_errors},
+	    {"tids", test_tids},
+	    {"sigwait", test_sigwait},
+	    {"queue", test_queue},
+	    {"timedwait", test_timedwait},
+	    {"suspend", test_suspend},
+	    {"self", test_self},
+	    {"all-parked", test_all_parked},
+	    {"one-open", test_one_open},
+	    {"timer", test_timer},
+	    {"children", test_children},
+	    {"default", test_default},
+	    {"stop", test_stop},
+	    {"old", test_old},
+	    {"storm", test_storm},
+	};
+
+	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+}

@@ -1,0 +1,103 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+#
+# signals.bats: masks, handlers, and signals to threads and to the process,
+# natively and green.
+
+load helpers
+
+setup_file() {
+	build_prog signals
+}
+
+setup() {
+	export PGREEN_TEST_LIMIT=40
+}
+
+# everywhere CASE: native, and green at several GOMAXPROCS.
+everywhere() {
+	local prog=$BATS_FILE_TMPDIR/signals
+	echo "native:"
+	native "$prog" "$@"
+	at_procs 1 2 8 -- green "$prog" "$@"
+}
+
+@test "every thread has a mask and pending signals of its own" {
+	everywhere masks
+}
+
+@test "sa_mask, SA_NODEFER, SA_RESETHAND, and what is pending when it becomes ignored" {
+	everywhere handlers
+}
+
+@test "sigaction tells what it was told, and refuses what it must" {
+	everywhere actions
+}
+
+@test "pthread_kill reaches threads parked on a condition, a semaphore, a mutex" {
+	everywhere parked
+}
+
+@test "pthread_kill reaches threads that compute" {
+	everywhere computing
+}
+
+@test "pthread_kill, raise, kill and tgkill fail as they should" {
+	everywhere errors
+}
+
+@test "tgkill finds a thread by its id" {
+	everywhere tids
+}
+
+@test "one thread takes the process's signals by sigwait" {
+	everywhere sigwait
+}
+
+@test "real-time signals queue with their values" {
+	everywhere queue
+}
+
+@test "sigtimedwait: timeouts, and what is pending already" {
+	everywhere timedwait
+}
+
+@test "sigsuspend: what is pending already, and what comes later" {
+	everywhere suspend
+}
+
+@test "a signal to oneself is handled before the call returns" {
+	everywhere self
+}
+
+@test "a process signal is handled when all threads are parked" {
+	everywhere all-parked
+}
+
+@test "a process signal goes to the one thread that does not block it" {
+	everywhere one-open
+}
+
+@test "setitimer and alarm" {
+	everywhere timer
+}
+
+@test "SIGCHLD of twenty children" {
+	everywhere children
+}
+
+@test "signals without a handler end the process, with the right status" {
+	everywhere default
+}
+
+@test "a process is stopped and continued as a whole" {
+	everywhere stop
+}
+
+@test "signal, sysv_signal, sigset, sighold, siginterrupt, sigblock" {
+	everywhere old
+}
+
+@test "real-time signals to twelve threads, none lost, none astray" {
+	everywhere storm
+}
