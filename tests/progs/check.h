@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * check.h: what the test programs share.  A program runs the case that its first argument
- * names, and ends with status 0, or says what was wrong and ends with 1.
+ * names, and ends with status 0, or says what was wrong and ends with 1.  With a second
+ * argument "in-child" it runs it in the child of a process that has threads.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,25 +33,6 @@
 		errno = (call);             \
 		CHECK(errno == 0 && #call); \
 	} while (0)
-
-struct test_case {
-	const char *name;
-	void (*run)(void);
-};
-
-static inline int run_case(int argc, char **argv, const struct test_case *cases, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (argc < 2 || strcmp(argv[1], cases[i].name) != 0)
-			continue;
-		cases[i].run();
-		return 0;
-	}
-	fprintf(stderr, "usage: %s CASE\n", argv[0]);
-	for (size_t i = 0; i < n; i++)
-		fprintf(stderr, "\t%s\n", cases[i].name);
-	return 2;
-}
 
 static inline long long now_ms(void)
 {
@@ -98,6 +81,49 @@ static inline void become_threaded(void)
 static inline void *in_thread(void *(*routine)(void *), void *arg)
 {
 	return join(start(routine, arg));
+}
+
+struct test_case {
+	const char *name;
+	void (*run)(void);
+};
+
+/* In a child of a thread, others alive in the parent. */
+static inline void *fork_and_run(void *run)
+{
+	int status;
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		((void (*)(void))run)();
+		exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(status == 0);
+	return NULL;
+}
+
+static inline void run_in_child(void (*run)(void))
+{
+	in_thread(fork_and_run, (void *)run);
+}
+
+static inline int run_case(int argc, char **argv, const struct test_case *cases, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (argc < 2 || strcmp(argv[1], cases[i].name) != 0)
+			continue;
+		if (argc > 2 && strcmp(argv[2], "in-child") == 0)
+			run_in_child(cases[i].run);
+		else
+			cases[i].run();
+		return 0;
+	}
+	fprintf(stderr, "usage: %s CASE [in-child]\n", argv[0]);
+	for (size_t i = 0; i < n; i++)
+		fprintf(stderr, "\t%s\n", cases[i].name);
+	return 2;
 }
 
 #endif
