@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * barrier.c: barriers: their errors, rounds, and destruction by the first that comes out.
+ */
+#include <limits.h>
+#include <stdint.h>
+
+#include "check.h"
+
+static pthread_barrier_t barrier;
+
+static void errors(void)
+{
+	CHECK(pthread_barrier_init(&barrier, NULL, 0) == EINVAL);
+	CHECK(pthread_barrier_init(&barrier, NULL, UINT_MAX) == EINVAL);
+	/* one that was used before there were threads */
+	CHECK_OK(pthread_barrier_init(&barrier, NULL, 1));
+	CHECK(pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD);
+	become_threaded();
+	for (int i = 0; i < 10; i++)
+		CHECK(pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD);
+	CHECK_OK(pthread_barrier_destroy(&barrier));
+}
+
+enum { N_THREADS = 64, N_ROUNDS = 300 };
+
+static _Atomic int arrived[N_ROUNDS], n_serial;
+
+static void *march(void *arg)
+{
+	for (int i = 0; i < N_ROUNDS; i++) {
+		arrived[i]++;
+		int r = pthread_barrier_wait(&barrier);
+		CHECK(r == 0 || r == PTHREAD_BARRIER_SERIAL_THREAD);
+		if (r != 0)
+			n_serial++;
+		CHECK(arrived[i] == N_THREADS);
+	}
+	return arg;
+}
+
+/* Nobody goes on before all have come, and one in each round is told apart. */
+static void rounds(void)
+{
+	pthread_t threads[N_THREADS];
+
+	CHECK_OK(pthread_barrier_init(&barrier, NULL, N_THREADS));
+	for (int i = 0; i < N_THREADS; i++)
+		threads[i] = start(march, NULL);
+	for (int i = 0; i < N_THREADS; i++)
+		join(threads[i]);
+	CHECK(n_serial == N_ROUNDS);
+	CHECK_OK(pthread_barrier_destroy(&barrier));
+}
+
+static void *wait_once(void *arg)
+{
+	return (void *)(intptr_t)pthread_barrier_wait((pthread_barrier_t *)arg);
+}
+
+static void *meet(void *arg)
+{
+	pthread_barrier_t *b = arg;
+
+	if (pthread_barrier_wait(b) == PTHREAD_BARRIER_SERIAL_THREAD) {
+		CHECK_OK(pthread_barrier_destroy(b));
+		memset(b, 0xff, sizeof(*b));
+		free(b);
+	}
+	return NULL;
+}
+
+static void destroyed_at_once(void)
+{
+	for (int i = 0; i < 2000; i++) {
+		pthread_barrier_t *b = malloc(sizeof(*b));
+		pthread_t threads[4];
+
+		CHECK_OK(pthread_barrier_init(b, NULL, 4));
+		for (int j = 0; j < 4; j++)
+			threads[j] = start(meet, b);
+		for (int j = 0; j < 4; j++)
+			join(threads[j]);
+	}
+}
+
+/* More threads may come than make a round. */
+static void crowd(void)
+{
+	CHECK_OK(pthread_barrier_init(&barrier, NULL, 4));
+	for (int i = 0; i < 50; i++) {
+		pthread_t threads[32];
+
+		for (int j = 0; j < 32; j++)
+			threads[j] = start(wait_once, &barrier);
+		int serial = 0;
+		for (int j = 0; j < 32; j++)
+			serial += (int)(intptr_t)join(threads[j]) != 0;
+		CHECK(serial == 8);
+	}
+}
+
+static void process_shared(void)
+{
+	pthread_barrierattr_t attr;
+	pthread_t threads[N_THREADS];
+
+	CHECK_OK(pthread_barrierattr_init(&attr));
+	CHECK_OK(pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED));
+	CHECK_OK(pthread_barrier_init(&barrier, &attr, 8));
+	for (int i = 0; i < 8; i++)
+		threads[i] = start(wait_once, &barrier);
+	for (int i = 0; i < 8; i++)
+		join(threads[i]);
+	CHECK_OK(pthread_barrier_destroy(&barrier));
+}
+
+int main(int argc, char **argv)
+{
+	const struct test_case cases[] = {
+	    {"errors", errors},
+	    {"rounds", rounds},
+	    {"destroyed-at-once", destroyed_at_once},
+	    {"crowd", crowd},
+	    {"process-shared", process_shared},
+	};
+
+	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+}
