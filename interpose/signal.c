@@ -362,7 +362,7 @@ static siginfo_t info_of(int sig, int code)
 }
 
 /* 0 or -E.  To itself it is delivered before this returns, if it is open. */
-static long send_info(struct task *t, siginfo_t *info)
+static long send_info(struct task *t, const siginfo_t *info)
 {
 	int sig = info->si_signo;
 
@@ -456,29 +456,40 @@ EXPORT int tgkill(pid_t process, pid_t tid, int sig)
  * block it, POSIX wants it delivered before kill() returns, and the kernel would give it to
  * a kernel thread that runs other tasks.
  */
-static bool is_served_here(struct task *t, pid_t process, int sig)
+static bool is_served_here(struct task *t, int sig)
 {
-	return process == getpid() && is_signal(sig) && !is_internal(sig) &&
-	       sig != SIGKILL && sig != SIGSTOP &&
-	       !(signal_get_mask(t) & SIGNAL_BIT(sig));
+	return sig != SIGKILL && sig != SIGSTOP && !(signal_get_mask(t) & SIGNAL_BIT(sig));
+}
+
+/* Sends to the own process.  -ENOENT: the kernel must. */
+static long send_to_process(struct task *t, pid_t process, const siginfo_t *info)
+{
+	int sig = info->si_signo;
+
+	if (process != getpid() || !is_signal(sig) || is_internal(sig))
+		return -ENOENT;
+	return is_served_here(t, sig) ? send_info(t, info) : signal_post_process(info);
 }
 
 EXPORT int kill(pid_t process, int sig)
 {
 	struct task *t = task_self();
 
-	if (t == NULL || !is_served_here(t, process, sig))
+	if (t == NULL)
 		return real.kill(process, sig);
-	return ret_errno(send_signal(t, sig, SI_USER));
+	siginfo_t info = info_of(sig, SI_USER);
+	long r = send_to_process(t, process, &info);
+	return r == -ENOENT ? real.kill(process, sig) : ret_errno(r);
 }
 
 EXPORT int sigqueue(pid_t process, int sig, const union sigval value)
 {
 	struct task *t = task_self();
 
-	if (t == NULL || !is_served_here(t, process, sig))
+	if (t == NULL)
 		return real.sigqueue(process, sig, value);
 	siginfo_t info = info_of(sig, SI_QUEUE);
 	info.si_value = value;
-	return ret_errno(send_info(t, &info));
+	long r = send_to_process(t, process, &info);
+	return r == -ENOENT ? real.sigqueue(process, sig, value) : ret_errno(r);
 }

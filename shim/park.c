@@ -292,14 +292,24 @@ static bool enter_unless_inside(struct task *t)
 	return true;
 }
 
+/*
+ * Whether a wake can find nobody, without the lock.  A waiter looks at its word only after
+ * it has taken the bucket's lock, so:
+ *
+ *	waiter: lock; word; enqueue; unlock
+ *	waker:  change the word; fence; lock free?  chain empty?
+ *
+ * A waiter that locks after our look at the lock sees the changed word; one that has
+ * unlocked before it is on the chain.
+ */
 static bool nobody_waits(const void *addr)
 {
 	struct bucket *b = bucket_of(addr);
-	struct list *first;
 
-	/* Pairs with the waiter's bucket lock: it enqueued before, or sees our store. */
 	fence_seq_cst();
-	first = *(struct list *volatile *)&b->chain.next;
+	if (load_acquire(&b->lock.word) != 0)
+		return false;
+	struct list *first = *(struct list *volatile *)&b->chain.next;
 	return first == NULL || first == &b->chain;
 }
 

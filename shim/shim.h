@@ -230,6 +230,10 @@ int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sig
 /* Sends info->si_signo to t.  0 or -EAGAIN.  Tasks outside the runtime. */
 int signal_post(struct task *t, const siginfo_t *info);
 
+/* Sends a signal to the own process, to a task that does not block it, without the detour
+ * by the kernel.  0, -EAGAIN, or -ENOENT: it has no handler, and the kernel must act. */
+int signal_post_process(const siginfo_t *info);
+
 /* The caller's mask.  Setting it runs the handlers of what is open now. */
 void signal_set_mask(struct task *t, uint64_t mask);
 uint64_t signal_get_mask(const struct task *t);

@@ -270,6 +270,11 @@ static void notice_from_outside(struct task *t)
 		runtime_leave(self);
 }
 
+static bool has_handler(const struct kernel_sigaction *act)
+{
+	return act->handler != (void *)SIG_DFL && act->handler != (void *)SIG_IGN;
+}
+
 static bool is_dropped_locked(int sig)
 {
 	void *h = actions[sig].handler;
@@ -322,6 +327,23 @@ void signal_route(void)
 		if (c.task != NULL)
 			notice(c.task);
 	}
+}
+
+int signal_post_process(const siginfo_t *info)
+{
+	struct choice c = {.bit = SIG_BIT(info->si_signo)};
+	int r = -ENOENT;
+
+	lock_acquire(&signal_lock);
+	if (has_handler(&actions[info->si_signo]))
+		r = add_locked(&process_pending, info);
+	lock_release(&signal_lock);
+	if (r < 0)
+		return r;
+	tasks_for_each(choose, &c);
+	if (c.task != NULL)
+		notice_from_outside(c.task);
+	return 0;
 }
 
 /* --- running handlers ---------------------------------------------------------------- */
@@ -457,11 +479,6 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 }
 
 /* --- actions ------------------------------------------------------------------------- */
-
-static bool has_handler(const struct kernel_sigaction *act)
-{
-	return act->handler != (void *)SIG_DFL && act->handler != (void *)SIG_IGN;
-}
 
 static int install(int sig, const struct kernel_sigaction *act)
 {

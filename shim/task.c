@@ -228,6 +228,10 @@ _Noreturn void task_exit(void *result)
 {
 	struct task *t = task_self();
 
+	/* What it was told of is still its own to handle, as until libc's threads block all
+	 * signals at their end. */
+	if (load_acquire(&t->attention) & ATTEND_SIGNAL)
+		signal_deliver(t);
 	t->result = result;
 	if (add_acq_rel(&sched.n_tasks, -1) == 1)
 		end_process(); /* the last one: as return from main */
