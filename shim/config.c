@@ -10,6 +10,9 @@ enum { FILE_MOST = 4096, PATH_MOST = 512 };
 
 static int gomaxprocs; /* 0: not said */
 static size_t stack_size;
+static int shake;
+
+static int parse_shake(const char *text);
 
 /* --- the environment ------------------------------------------------------------------ */
 
@@ -48,6 +51,28 @@ void config_read(char **envp)
 		stack_size = n;
 	else if (find(envp, "PGREEN_STACK") != NULL)
 		message("PGREEN_STACK is not a number of bytes: ignored");
+	shake = parse_shake(find(envp, "PGREEN_SHAKE"));
+}
+
+/* "preempt", "handoff", or both with a comma. */
+static int parse_shake(const char *text)
+{
+	int shake = 0;
+
+	if (text == NULL)
+		return 0;
+	if (strstr(text, "preempt") != NULL)
+		shake |= SHAKE_PREEMPT;
+	if (strstr(text, "handoff") != NULL)
+		shake |= SHAKE_HAND_OFF;
+	if (shake == 0)
+		message("PGREEN_SHAKE wants preempt, handoff, or both: ignored");
+	return shake;
+}
+
+int config_shake(void)
+{
+	return shake;
 }
 
 size_t config_stack_size(void)

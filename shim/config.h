@@ -17,6 +17,13 @@ void config_set_gomaxprocs(int n);
 /* PGREEN_STACK in bytes, or 0: default stack size of tasks. */
 size_t config_stack_size(void);
 
+/* PGREEN_SHAKE: bits of enum shake, for tests. */
+enum shake {
+	SHAKE_PREEMPT = 1,  /* preempt at every chance */
+	SHAKE_HAND_OFF = 2, /* hand processors off at every chance */
+};
+int config_shake(void);
+
 /* Remembers the environment: from the library's constructor, before main can change it. */
 void config_read(char **envp);
 

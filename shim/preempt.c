@@ -195,6 +195,8 @@ void runtime_leave_slow(struct task *t)
 		return;
 	int want = load_relaxed(&t->attention);
 
+	if (unlikely(sched.shake & SHAKE_PREEMPT))
+		want |= ATTEND_PREEMPT;
 	if (want & ATTEND_PREEMPT) {
 		and_acq_rel(&t->attention, ~ATTEND_PREEMPT);
 		if (!t->bound) {

@@ -11,7 +11,6 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
-#include "config.h"
 #include "libc.h"
 #include "runtime.h"
 #include "slot.h"
@@ -145,6 +144,7 @@ static int prepare_machine(void)
 	switch_has_fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) != 0;
 	sched.need_fence = sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
 	sched.pid = sys(SYS_getpid);
+	sched.shake = config_shake();
 	return preempt_init();
 }
 

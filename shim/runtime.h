@@ -20,6 +20,7 @@
 #define PGREEN_RUNTIME_H
 
 #include "base.h"
+#include "config.h"
 #include "lock.h"
 #include "runq.h"
 #include "shim.h"
@@ -203,6 +204,7 @@ struct sched {
 	_Atomic int n_tasks; /* alive, main and adopted included */
 	_Atomic int reminders; /* some running task may have to be told again to look up */
 	bool live; /* the runtime is awake */
+	int shake; /* bits of enum shake: what is forced at every chance, for tests */
 	double ns_per_tsc; /* length of a time stamp tick */
 	bool need_fence; /* no membarrier: runtime_enter fences itself */
 	struct proc *procs; /* MAX_PROCS of them, memory on first touch */
@@ -281,6 +283,9 @@ void proc_release(struct proc *p);
 struct proc *proc_take_idle_locked(void);
 bool worker_start(struct proc *p, bool spinning);
 void proc_hand_off(struct proc *p);
+
+/* Takes p from a worker that announced the kernel, and hands it off.  False: it is back. */
+bool retake_kernel_proc(struct proc *p);
 void timer_wake_poller(ns_t when);
 struct worker *idle_list_pop_locked(void);
 void sched_resize(int before, int after); /* moves n_procs; see procs_set() */

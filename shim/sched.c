@@ -297,6 +297,8 @@ static void run(struct worker *w, struct proc *p, struct task *t, bool inherit, 
 	store_relaxed(&w->current, t);
 	if (!inherit)
 		store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
+	if (unlikely(sched.shake & SHAKE_PREEMPT))
+		store_relaxed(&w->preempt, 1); /* it looks up when it leaves the runtime */
 }
 
 /* What p itself has to run, without a search. */
@@ -781,6 +783,17 @@ void runtime_enter_slow(struct task *t)
 		want_proc(t);
 }
 
+bool retake_kernel_proc(struct proc *p)
+{
+	uint32_t in_kernel = PROC_IN_KERNEL;
+
+	/* Pairs with enter_kernel(), and with leave_kernel()'s CAS: one of us has it. */
+	if (!cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))
+		return false;
+	proc_hand_off(p);
+	return true;
+}
+
 void enter_kernel(void)
 {
 	struct task *t = task_self();
@@ -796,6 +809,8 @@ void enter_kernel(void)
 	store_relaxed(&w->proc, NULL);
 	/* Pairs with sysmon's CAS: it finds the queues as we left them. */
 	store_release(&p->status, PROC_IN_KERNEL);
+	if (unlikely(sched.shake & SHAKE_HAND_OFF))
+		retake_kernel_proc(p);
 	store_relaxed(&w->in_runtime, 0);
 }
 

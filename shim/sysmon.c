@@ -137,16 +137,11 @@ static bool is_unchanged(struct proc *p)
 /* Its worker announced the kernel.  Returns whether it was taken. */
 static bool retake_announced(struct proc *p, ns_t now)
 {
-	uint32_t in_kernel = PROC_IN_KERNEL;
 	bool wanted = has_work(p) || now - p->seen_since > SLICE_NS;
 
 	if (now - p->seen_since < HAND_OFF_NS || !wanted)
 		return false;
-	/* Pairs with enter_kernel(), and with leave_kernel()'s CAS: one of us has it. */
-	if (!cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))
-		return false;
-	proc_hand_off(p);
-	return true;
+	return retake_kernel_proc(p);
 }
 
 static bool hand_off_unannounced(struct proc *p, struct worker *w, ns_t now)
@@ -187,6 +182,22 @@ static bool retake_running(struct proc *p, ns_t now)
 	return false;
 }
 
+/* PGREEN_SHAKE: whatever runs is preempted, or loses its processor, at every look. */
+static void shake(struct proc *p, ns_t now)
+{
+	struct worker *w = load_relaxed(&p->owner);
+	struct task *t = w != NULL ? load_relaxed(&w->current) : NULL;
+
+	if (t == NULL || load_relaxed(&p->status) != PROC_RUNNING)
+		return;
+	if ((sched.shake & SHAKE_HAND_OFF) && hand_off_unannounced(p, w, now))
+		return;
+	if (sched.shake & SHAKE_PREEMPT) {
+		or_acq_rel(&t->attention, ATTEND_PREEMPT);
+		preempt_worker(w);
+	}
+}
+
 static bool retake(ns_t now)
 {
 	int n = load_relaxed(&sched.n_procs_ever);
@@ -197,6 +208,8 @@ static bool retake(ns_t now)
 		/* Pairs with enter_kernel(). */
 		uint32_t status = load_acquire(&p->status);
 
+		if (unlikely(sched.shake != 0))
+			shake(p, now);
 		if (!is_unchanged(p))
 			see_anew(p, now);
 		else if (status == PROC_IN_KERNEL)
@@ -267,7 +280,7 @@ static ns_t next_sleep(ns_t sleep, int idle_ticks)
 {
 	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs))
 		return SLEEP_IDLE_NS;
-	if (idle_ticks == 0)
+	if (idle_ticks == 0 || sched.shake != 0)
 		return SLEEP_MIN_NS;
 	if (idle_ticks > TICKS_BEFORE_BACKING_OFF)
 		sleep *= 2;
