@@ -41,8 +41,9 @@ struct rwlock {
 	_Atomic int writer;           /* its tid; written by it, compared by all */
 	int shared;                   /* not 0: of other processes too */
 	int8_t elision;
-	uint8_t handed; /* a writer that waits has the lock, and is to find it out */
-	ns_t since;     /* when the writer began to wait that has done so longest */
+	uint8_t handed;    /* a writer that waits has the lock, and is to find it out */
+	uint8_t is_coming; /* one that waits does not park, or not again */
+	ns_t since;        /* when the writer began to wait that has done so longest */
 	uint32_t kind;
 };
 #define SAME_PLACE(ours, libcs)                                      \
@@ -63,6 +64,9 @@ enum {
 	BUSY = 1 << 30,
 	BUSY_SPINS = 100,
 	BUSY_FOR_EVER = 1 << 20,
+	/* Looks before parking, where there is another processor that may let us in: about
+	 * a microsecond, as for mutexes (park.c). */
+	SPINS = 40,
 };
 
 #define FIRST_TURN_NS 2000000LL
@@ -112,6 +116,18 @@ static inline bool try_fast_write(struct rwlock *l)
 	return false;
 }
 
+/* How often to look before parking, and a look. */
+static int n_looks(void)
+{
+	return procs_set(0) > 1 ? SPINS : 0;
+}
+
+static bool look_again(struct rwlock *l)
+{
+	__builtin_ia32_pause();
+	return (load(l) & WAITERS) == 0;
+}
+
 /* Sets BUSY; the state without it. */
 static uint32_t begin(struct rwlock *l)
 {
@@ -130,10 +146,18 @@ static uint32_t begin(struct rwlock *l)
 	}
 }
 
-/* Clears BUSY.  From here on the lock may be gone, if s lets anybody in. */
+/*
+ * Clears BUSY.  From here on the lock may be gone, if s lets anybody in.
+ *
+ * While a writer is on its way that was woken, nobody need be woken for the others: whoever
+ * comes and goes meanwhile does so in one step, and not by the dozen of wakes.
+ */
 static void end(struct rwlock *l, uint32_t s)
 {
-	if (l->n_writers + l->n_readers != 0)
+	bool is_coming =
+	    l->is_coming && l->kind != PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
+
+	if (l->n_readers != 0 || (l->n_writers != 0 && !is_coming))
 		s |= WAITERS;
 	/* Pairs with begin() and cas(). */
 	atomic_store_explicit(&l->state, s, memory_order_release);
@@ -209,10 +233,15 @@ static void pass_on(struct rwlock *l, bool writer_left)
 			l->handed = true;
 			s = WRITER;
 		}
-		/* Who has not parked yet sees the change, and does not. */
-		atomic_fetch_add_explicit(&l->writer_turn, 1, memory_order_release);
-		atomic_fetch_add_explicit(&l->retry_turn, 1, memory_order_release);
-		whom = A_WRITER;
+		if (!l->is_coming) {
+			/* Who has not parked yet sees the change, and does not. */
+			atomic_fetch_add_explicit(&l->writer_turn, 1,
+						  memory_order_release);
+			atomic_fetch_add_explicit(&l->retry_turn, 1,
+						  memory_order_release);
+			l->is_coming = true;
+			whom = A_WRITER;
+		}
 	}
 	end(l, s);
 	wake_them(l, whom);
@@ -332,6 +361,8 @@ static int park_writer(struct rwlock *l, struct writer *w, uint32_t *s, ns_t dea
 	r = park_on(turn, seen, deadline);
 	*s = begin(l);
 	l->n_writers--;
+	l->is_coming =
+	    false; /* also where it is another one: that costs a wake at most */
 	if (r == 0)
 		w->woken_in_vain = true; /* or not: see take_to_write() */
 	return r;
@@ -379,7 +410,10 @@ static int write_lock(struct rwlock *l, struct task *t, const struct until *u)
 	if (unlikely(atomic_load_explicit(&l->writer, memory_order_relaxed) ==
 		     task_tid(t)))
 		return EDEADLK;
-	if (unlikely(!try_fast_write(l))) {
+	bool had = try_fast_write(l);
+	for (int n = had ? 0 : n_looks(); n > 0 && !had; n--)
+		had = look_again(l) && try_fast_write(l);
+	if (unlikely(!had)) {
 		int r = write_slow(l, u);
 		if (r != 0)
 			return r;

@@ -100,8 +100,11 @@ static int wait_until(sem_t *sem, struct task *t, const struct until *u)
 {
 	struct semaphore *s = of(sem);
 
+	cancel_test(t); /* also where there is no wait */
+	if (likely(take(s, 0)))
+		return 0;
 	cancel_enter(t);
-	int r = take(s, 0) ? 0 : take_slow(s, t, u);
+	int r = take_slow(s, t, u);
 	cancel_leave(t, r != -EINTR);
 	return ret_errno(r);
 }
