@@ -40,15 +40,22 @@ static bool load_unwinder(void)
 	return true;
 }
 
-/* Runs the handlers of the old kind that were registered inside frames below limit. */
-static void run_buffers(struct task_ext *ext, uintptr_t limit)
+static void run_list(struct _pthread_cleanup_buffer **list, uintptr_t limit)
 {
-	while (ext->buffers != NULL && (uintptr_t)ext->buffers < limit) {
-		struct _pthread_cleanup_buffer *b = ext->buffers;
+	while (*list != NULL && (uintptr_t)*list < limit) {
+		struct _pthread_cleanup_buffer *b = *list;
 
-		ext->buffers = b->__prev;
+		*list = b->__prev;
 		b->__routine(b->__arg);
 	}
+}
+
+/* Runs the handlers of the old kind that were registered inside frames below limit: libc's
+ * own, inside its functions, and the program's. */
+static void run_buffers(struct task_ext *ext, uintptr_t limit)
+{
+	run_list(libc_cleanup_buffers(), limit);
+	run_list(&ext->buffers, limit);
 }
 
 static _Noreturn void jump_to(struct cleanup_frame *f)
@@ -99,6 +106,12 @@ _Noreturn void cancel_unwind(struct task *t)
 	thread_end(t);
 }
 
+static void set_async(struct task *t, bool on)
+{
+	task_ext(t)->cancel_async = on;
+	task_set_cancel_anywhere(t, on);
+}
+
 /* --- cleanup handlers ------------------------------------------------------------------ */
 
 EXPORT void __pthread_register_cancel(__pthread_unwind_buf_t *buf)
@@ -135,7 +148,7 @@ EXPORT void __pthread_register_cancel_defer(__pthread_unwind_buf_t *buf)
 	__pthread_register_cancel(buf);
 	struct cleanup_frame *f = (struct cleanup_frame *)buf;
 	f->unused[0] = (void *)(uintptr_t)task_ext(t)->cancel_async;
-	task_ext(t)->cancel_async = 0;
+	set_async(t, false);
 }
 
 EXPORT void __pthread_unregister_cancel_restore(__pthread_unwind_buf_t *buf)
@@ -200,7 +213,7 @@ EXPORT void _pthread_cleanup_push_defer(struct _pthread_cleanup_buffer *b,
 	}
 	_pthread_cleanup_push(b, routine, arg);
 	b->__canceltype = task_ext(t)->cancel_async;
-	task_ext(t)->cancel_async = 0;
+	set_async(t, false);
 }
 
 EXPORT void _pthread_cleanup_pop_restore(struct _pthread_cleanup_buffer *b, int execute)
@@ -233,6 +246,7 @@ static _Noreturn void act(struct task *t)
 		cancel_leave_libc(t);
 	task_clear_cancel(t);
 	task_set_cancel_point(t, false);
+	task_set_cancel_anywhere(t, false);
 	cancel_unwind(t);
 }
 
@@ -262,7 +276,9 @@ void cancel_now(struct task *t)
 {
 	struct task_ext *ext = task_ext(t);
 
-	if ((ext->cancel_async || ext->cancel_in_libc) && is_allowed(ext))
+	bool in_libc = ext->cancel_in_libc && task_at_wait(t) && *libc_cleanup_buffers() != NULL;
+
+	if ((ext->cancel_async || in_libc) && is_allowed(ext))
 		act(t);
 }
 
@@ -275,8 +291,7 @@ void cancel_enter_libc(struct task *t)
 	ext->cancel_in_libc = 1;
 	/* One that came between the test and now has not been acted on. */
 	atomic_signal_fence(memory_order_seq_cst);
-	if (unlikely(is_allowed(ext)))
-		cancel_now(t);
+	cancel_test(t);
 }
 
 void cancel_leave_libc(struct task *t)
@@ -350,7 +365,7 @@ EXPORT int pthread_setcanceltype(int type, int *old)
 
 	if (old != NULL)
 		*old = ext->cancel_async ? PTHREAD_CANCEL_ASYNCHRONOUS : PTHREAD_CANCEL_DEFERRED;
-	ext->cancel_async = type == PTHREAD_CANCEL_ASYNCHRONOUS;
+	set_async(t, type == PTHREAD_CANCEL_ASYNCHRONOUS);
 	cancel_now(t);
 	return 0;
 }

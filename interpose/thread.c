@@ -291,7 +291,7 @@ static int join_until(pthread_t id, void **result, ns_t deadline)
 	int r;
 
 	if (t == NULL)
-		return ESRCH;
+		return -task_gone_error(id);
 	cancel_enter(self);
 	r = task_join(t, deadline, &value);
 	cancel_leave(self, r != -EINTR);
@@ -315,7 +315,7 @@ EXPORT int pthread_tryjoin_np(pthread_t id, void **result)
 		return real.pthread_tryjoin_np(id, result);
 	t = task_of(id);
 	if (t == NULL)
-		return ESRCH;
+		return -task_gone_error(id);
 	return task_is_done(t) ? join_until(id, result, NO_DEADLINE) : EBUSY;
 }
 
@@ -347,7 +347,7 @@ EXPORT int pthread_detach(pthread_t id)
 	if (task_self() == NULL)
 		return real.pthread_detach(id);
 	t = task_of(id);
-	return t == NULL ? ESRCH : -task_detach(t);
+	return -(t == NULL ? task_gone_error(id) : task_detach(t));
 }
 
 /* --- attributes of a running thread -------------------------------------------------------------------- */

@@ -345,6 +345,12 @@ void libc_hide_from_setxid(void *tcb)
 	*(_Atomic int *)((char *)tcb + libc_facts.cancelhandling) |= EXITING_BITMASK;
 }
 
+/* nptl/descr.h: behind tid come robust_prev, robust_head (three words), then cleanup. */
+struct _pthread_cleanup_buffer **libc_cleanup_buffers(void)
+{
+	return (void *)((char *)read_fs_base() + libc_facts.tid + 8 + 4 * sizeof(void *));
+}
+
 /* --- keys ----------------------------------------------------------------------------- */
 
 /* One pass over all values.  Returns whether a destructor may have set others. */

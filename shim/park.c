@@ -163,7 +163,7 @@ int timers_fire(struct timer_heap *h, ns_t now)
 /* Whether t should not wait at all: somebody wants its attention. */
 static bool is_wanted(struct task *t)
 {
-	int want = ATTEND_SIGNAL | (t->cancel_point ? ATTEND_CANCEL : 0);
+	int want = ATTEND_SIGNAL | (t->cancel_point || t->cancel_anywhere ? ATTEND_CANCEL : 0);
 
 	return (load_acquire(&t->attention) & want) != 0;
 }

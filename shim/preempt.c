@@ -113,6 +113,30 @@ __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *
 		frame->sigmask = worker_sigmask;
 }
 
+/* Whether the registers are those of a futex wait that our signal has ended, or that will
+ * be made again: the place in libc where a cancel may act. */
+static bool is_waiting(const greg_t *regs)
+{
+	static const unsigned char insn[] = {0x0f, 0x05};
+	const char *pc = (const char *)regs[REG_RIP];
+	int op = regs[REG_RSI] & FUTEX_CMD_MASK;
+
+	if (op != FUTEX_WAIT && op != FUTEX_WAIT_BITSET)
+		return false;
+	if (memcmp(pc - 2, insn, 2) == 0)
+		return regs[REG_RAX] == -EINTR;
+	return memcmp(pc, insn, 2) == 0 && regs[REG_RAX] == SYS_futex;
+}
+
+/* The interrupted code cannot look up now: sysmon asks again soon. */
+static void ask_again(void)
+{
+	if (load_relaxed(&sched.reminders))
+		return;
+	store_relaxed(&sched.reminders, 1);
+	sysmon_wake();
+}
+
 static void handler(int sig, siginfo_t *info, void *context)
 {
 	struct task *t = self_task;
@@ -136,19 +160,20 @@ static void handler(int sig, siginfo_t *info, void *context)
 		return;
 	if (load_relaxed(&w->in_runtime) || runtime_owns_pc(pc)) {
 		store_relaxed(&w->preempt, 1);
-		if (!load_relaxed(&sched.reminders)) {
-			store_relaxed(&sched.reminders, 1);
-			sysmon_wake();
-		}
+		ask_again();
 		return;
 	}
-	/* A handler of the program's runs anywhere, as natively.  Giving the worker to
-	 * another task is what waits. */
-	bool must = load_relaxed(&t->attention) & (ATTEND_SIGNAL | ATTEND_CANCEL);
+	bool in_libc = libc_owns_pc(pc);
 
-	if (!must && (libc_owns_pc(pc) || load_relaxed(&t->spins_held) > 0))
-		return;
-	inject(t, uc);
+	t->at_wait = in_libc && is_waiting(uc->uc_mcontext.gregs);
+	if (load_relaxed(&t->attention) & ATTEND_SIGNAL) {
+		/* A handler of the program's runs anywhere, as natively. */
+		inject(t, uc);
+	} else if (in_libc && t->in_door && !t->at_wait) {
+		ask_again(); /* a cancel acts where libc waits */
+	} else if ((!in_libc || t->at_wait) && load_relaxed(&t->spins_held) == 0) {
+		inject(t, uc);
+	}
 }
 
 int preempt_init(void)

@@ -60,9 +60,12 @@ static int init_procs(void)
 		long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (p < 0 && p > -4096)
-			return -ENOMEM;
+			return -EAGAIN;
 		sched.procs = (struct proc *)p;
 	}
+	/* An earlier attempt may have come as far as this. */
+	sched.idle_procs = NULL;
+	sched.n_idle_procs = 0;
 	sched.n_procs = n;
 	sched.n_procs_ever = n;
 	for (int i = n - 1; i >= 0; i--) {
@@ -168,8 +171,11 @@ int runtime_start(void)
 	r = prepare_machine();
 	if (r == 0)
 		r = slot_init();
-	if (r == 0 && worker_init_self(&sysmon_worker) < 0)
-		r = -ENOMEM;
+	/* Once main has left its kernel thread there is no way back: its worker must have
+	 * memory. */
+	if (r == 0 && ((sysmon_worker.stack == NULL && worker_init_self(&sysmon_worker) < 0) ||
+		       !worker_reserve()))
+		r = -EAGAIN;
 	if (r == 0)
 		r = init_procs();
 	if (r < 0)

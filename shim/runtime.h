@@ -84,7 +84,10 @@ struct task {
 	bool in_door; /* owner only: between enter_kernel and leave_kernel */
 	volatile int interrupt; /* kernel_call's flag: do not enter the kernel */
 	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
-	bool cancel_point; /* owner only: its waits end when it is cancelled */
+	bool at_wait; /* owner only: preempted in a futex wait of libc's */
+	/* Owner only: its waits end when it is cancelled, because it stands at a cancellation
+	 * point, or because its cancel type is asynchronous. */
+	bool cancel_point, cancel_anywhere;
 	int kernel_tid; /* bound: its kernel thread */
 	struct waiter wait;
 	struct timer timer;
@@ -133,7 +136,8 @@ struct proc {
 	struct worker *_Atomic owner; /* who runs on it, or did when it entered the kernel */
 	/* sysmon only. */
 	uint32_t seen_switches, seen_kernel_calls;
-	ns_t seen_since; /* when sysmon first saw these counts */
+	ns_t slice_since; /* when sysmon first saw this count of switches */
+	ns_t seen_since;  /* and both counts */
 	ns_t seen_cpu;	 /* its worker's CPU time then */
 	ns_t preempt_sent;
 	int refusals;
@@ -168,6 +172,7 @@ struct worker {
 	_Atomic int tid; /* the same, kept; 0 until it runs */
 	struct worker *next_idle; /* idle list; sched.lock */
 	struct worker *next_all;  /* all workers ever started; written once */
+	bool is_listed;		  /* among them */
 	char *stack; /* the mapping of its own stack and signal stack */
 	char *signal_stack;
 	size_t signal_stack_size;
@@ -203,6 +208,7 @@ struct sched {
 	_Atomic ns_t poll_until;
 	_Atomic int n_tasks; /* alive, main and adopted included */
 	_Atomic int reminders; /* some running task may have to be told again to look up */
+	_Atomic bool worker_failed; /* no worker could be started: sysmon tries again */
 	bool live; /* the runtime is awake */
 	int shake; /* bits of enum shake: what is forced at every chance, for tests */
 	double ns_per_tsc; /* length of a time stamp tick */
@@ -299,6 +305,9 @@ int worker_init_self(struct worker *w);
 
 /* Starts w's kernel thread in entry(w), with the mask of workers. */
 bool worker_spawn(struct worker *w, void (*entry)(void *));
+
+/* Puts the first worker's memory aside, before the runtime is awake.  False: no memory. */
+bool worker_reserve(void);
 
 /* Ends the calling worker, which owns nothing. */
 _Noreturn void worker_exit(struct worker *w);

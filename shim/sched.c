@@ -311,10 +311,11 @@ static struct task *pick_local(struct proc *p, bool *inherit)
 		return NULL;
 	if (unlikely(load_relaxed(&p->timers.next) != NO_DEADLINE))
 		timers_fire(&p->timers, now_ns());
-	uint32_t tick = load_relaxed(&p->tick) + 1;
-
-	store_relaxed(&p->tick, tick);
-	if (unlikely(tick % GLOBAL_TURN == 0)) {
+	store_relaxed(&p->tick, load_relaxed(&p->tick) + 1);
+	/* Turns are counted in time slices, not in tasks: else a pair that plays ping-pong by
+	 * way of run_next, whose slice each turn would begin anew, keeps the local queue
+	 * waiting for ever. */
+	if (unlikely(load_relaxed(&p->switches) % GLOBAL_TURN == 0)) {
 		t = global_take(p, false);
 		if (t != NULL)
 			return t;
@@ -453,10 +454,11 @@ static struct task *steal(struct worker *w, struct proc *p, bool with_next)
 	return NULL;
 }
 
-/* Fires what is due anywhere; returns the earliest deadline that is left. */
+/* Fires what is due anywhere, also on processors that were taken out of use; returns the
+ * earliest deadline that is left. */
 static ns_t timers_fire_all(ns_t now)
 {
-	uint32_t n = load_relaxed(&sched.n_procs);
+	uint32_t n = load_relaxed(&sched.n_procs_ever);
 	ns_t least = NO_DEADLINE;
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -622,7 +624,7 @@ struct worker *idle_list_pop_locked(void)
 
 static ns_t earliest_timer(void)
 {
-	uint32_t n = load_relaxed(&sched.n_procs);
+	uint32_t n = load_relaxed(&sched.n_procs_ever);
 	ns_t least = NO_DEADLINE;
 
 	for (uint32_t i = 0; i < n; i++) {

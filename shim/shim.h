@@ -183,6 +183,10 @@ _Noreturn void task_exit(void *result);
 /* The task of a pthread_t, or NULL when it cannot be one.  Anyone. */
 struct task *task_of(uintptr_t id);
 
+/* What join and detach say of an id that is no task's any more: -EINVAL for one that was
+ * detached, else -ESRCH, as libc's. */
+int task_gone_error(uintptr_t id);
+
 /* Waits for t's end: 0 and its result, -ETIMEDOUT, -EINTR, -EDEADLK, -EINVAL. */
 int task_join(struct task *t, ns_t deadline, void **result);
 int task_detach(struct task *t); /* 0 or -EINVAL */
@@ -210,6 +214,9 @@ int task_count(void);
 
 /* While on, a pending cancel ends the caller's waits with -EINTR. */
 void task_set_cancel_point(struct task *t, bool on);
+
+/* While on, it ends all of them, and host.cancel_now acts: asynchronous cancellation. */
+void task_set_cancel_anywhere(struct task *t, bool on);
 
 /* Storage for interpose's own state of a task: 128 bytes, zero in a new task. */
 struct task_ext *task_ext(struct task *t);
@@ -259,6 +266,13 @@ void signal_hide_mask(struct task *t);
 /* Makes t look for a pending cancel, parked or running. */
 void task_notice_cancel(struct task *t);
 void task_clear_cancel(struct task *t);
+
+/* In host.cancel_now: whether the task was met in a futex wait of libc's, where libc's own
+ * cancellation would act. */
+bool task_at_wait(const struct task *t);
+
+/* The calling task's list of cleanup buffers that libc itself keeps, in its TCB. */
+struct _pthread_cleanup_buffer **libc_cleanup_buffers(void);
 /* Whether a cancel is noticed and t stands at a cancellation point. */
 bool task_cancel_wanted(const struct task *t);
 

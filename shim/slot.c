@@ -99,7 +99,7 @@ int slot_init(void)
 	if (pool.table != NULL)
 		return 0;
 	if (p < 0 && p > -4096)
-		return -ENOMEM;
+		return -EAGAIN;
 	pool.table = (struct task **)p;
 	pool.n = 1; /* index 0 is nobody's */
 	return 0;

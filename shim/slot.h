@@ -23,7 +23,7 @@ enum {
 	SLOT_GENERATIONS = 255, /* so a tid stays below 2^30, as futex words demand */
 };
 
-int slot_init(void); /* 0 or -ENOMEM */
+int slot_init(void); /* 0 or -EAGAIN */
 
 /* Takes a slot with room for stack_size bytes of stack above guard_size bytes of guard.
  * The TCB may be fresh (t->tls_ready is false) or used.  0, or -EAGAIN when memory,

@@ -118,20 +118,21 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 	return taken;
 }
 
-static void see_anew(struct proc *p, ns_t now)
+/* Another call into the kernel, or what comes after it, in the same time slice. */
+static void see_call(struct proc *p, ns_t now)
 {
-	p->seen_switches = load_relaxed(&p->switches);
 	p->seen_kernel_calls = load_relaxed(&p->kernel_calls);
 	p->seen_since = now;
 	p->seen_cpu = 0;
-	p->preempt_sent = now;
-	p->refusals = 0;
 }
 
-static bool is_unchanged(struct proc *p)
+static void see_anew(struct proc *p, ns_t now)
 {
-	return p->seen_switches == load_relaxed(&p->switches) &&
-	       p->seen_kernel_calls == load_relaxed(&p->kernel_calls);
+	see_call(p, now);
+	p->seen_switches = load_relaxed(&p->switches);
+	p->slice_since = now;
+	p->preempt_sent = now;
+	p->refusals = 0;
 }
 
 /* Its worker announced the kernel.  Returns whether it was taken. */
@@ -153,23 +154,16 @@ static bool hand_off_unannounced(struct proc *p, struct worker *w, ns_t now)
 	return true;
 }
 
-/* Its worker computes, or the kernel blocks it without a word. */
-static bool retake_running(struct proc *p, ns_t now)
+/* Others want p, or it is to go because GOMAXPROCS was lowered. */
+static bool is_wanted(struct proc *p)
 {
-	struct worker *w = load_relaxed(&p->owner);
-	ns_t stands = now - p->seen_since;
+	return has_work(p) || p->id >= load_relaxed(&sched.n_procs);
+}
 
-	if (w == NULL || load_relaxed(&w->in_runtime) || !has_work(p))
-		return false;
-	ns_t cpu = cpu_of(w);
-	if (p->seen_cpu == 0) {
-		p->seen_cpu = cpu;
-		return false;
-	}
-	if (cpu == p->seen_cpu && is_asleep(w))
-		return hand_off_unannounced(p, w, now);
-	p->seen_cpu = cpu;
-	if (stands < SLICE_NS || now - p->preempt_sent < SLICE_NS)
+/* Asks for p when its time slice is over. */
+static bool end_slice(struct proc *p, struct worker *w, ns_t now)
+{
+	if (now - p->slice_since < SLICE_NS || now - p->preempt_sent < SLICE_NS)
 		return false;
 	if (++p->refusals > REFUSALS_MOST)
 		return hand_off_unannounced(p, w, now);
@@ -180,6 +174,42 @@ static bool retake_running(struct proc *p, ns_t now)
 		preempt_worker(w);
 	}
 	return false;
+}
+
+/* Its worker computes, or the kernel blocks it without a word. */
+static bool retake_running(struct proc *p, struct worker *w, ns_t now)
+{
+	if (!load_relaxed(&w->in_runtime)) {
+		ns_t cpu = cpu_of(w);
+		if (p->seen_cpu == 0) {
+			p->seen_cpu = cpu;
+			return false;
+		}
+		if (cpu == p->seen_cpu && is_asleep(w))
+			return hand_off_unannounced(p, w, now);
+		p->seen_cpu = cpu;
+	}
+	return end_slice(p, w, now);
+}
+
+static bool retake_one(struct proc *p, ns_t now)
+{
+	/* Pairs with enter_kernel(). */
+	uint32_t status = load_acquire(&p->status);
+	struct worker *w = load_relaxed(&p->owner);
+
+	if (status == PROC_IDLE || p->seen_switches != load_relaxed(&p->switches)) {
+		see_anew(p, now);
+		return false;
+	}
+	if (p->seen_kernel_calls != load_relaxed(&p->kernel_calls)) {
+		/* Calls that are short leave its time slice as it is: it ends at the next. */
+		see_call(p, now);
+		return w != NULL && is_wanted(p) && end_slice(p, w, now);
+	}
+	if (status == PROC_IN_KERNEL)
+		return retake_announced(p, now);
+	return w != NULL && is_wanted(p) && retake_running(p, w, now);
 }
 
 /* PGREEN_SHAKE: whatever runs is preempted, or loses its processor, at every look. */
@@ -205,17 +235,10 @@ static bool retake(ns_t now)
 
 	for (int i = 0; i < n; i++) {
 		struct proc *p = &sched.procs[i];
-		/* Pairs with enter_kernel(). */
-		uint32_t status = load_acquire(&p->status);
 
 		if (unlikely(sched.shake != 0))
 			shake(p, now);
-		if (!is_unchanged(p))
-			see_anew(p, now);
-		else if (status == PROC_IN_KERNEL)
-			any |= retake_announced(p, now);
-		else if (status == PROC_RUNNING)
-			any |= retake_running(p, now);
+		any |= retake_one(p, now);
 	}
 	return any;
 }
@@ -256,7 +279,10 @@ static bool remind(void)
 	for (; w != NULL; w = w->next_all) {
 		struct task *t = load_relaxed(&w->current);
 
-		if (t == NULL || !(load_relaxed(&t->attention) & ATTEND_SIGNAL))
+		/* A cancel is only urgent where libc blocks; elsewhere its time comes. */
+		int urgent = t == NULL ? 0 : ATTEND_SIGNAL | (t->in_door ? ATTEND_CANCEL : 0);
+
+		if (urgent == 0 || !(load_relaxed(&t->attention) & urgent))
 			continue;
 		preempt_worker(w);
 		any = true;
@@ -272,6 +298,15 @@ static void fire_late_timers(ns_t now)
 
 	for (int i = 0; i < n; i++)
 		timers_fire(&sched.procs[i].timers, now - TIMER_LATE_NS);
+}
+
+/* The machine had no kernel thread for us when there was work: perhaps it has now. */
+static void retry_start(void)
+{
+	if (!load_relaxed(&sched.worker_failed))
+		return;
+	store_relaxed(&sched.worker_failed, false);
+	sched_kick();
 }
 
 /* --- the loop --------------------------------------------------------------------------- */
@@ -303,6 +338,7 @@ _Noreturn void sysmon_loop(void)
 		busy |= stop_strays();
 		busy |= remind();
 		fire_late_timers(now);
+		retry_start();
 		idle_ticks = busy ? 0 : idle_ticks + 1;
 		sleep = next_sleep(sleep, idle_ticks);
 		if (now - trimmed > TRIM_NS) {

@@ -41,7 +41,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->c11 = spec->c11;
 	t->result = NULL;
 	t->bound = t->is_main = false;
-	t->cancel_point = false;
+	t->cancel_point = t->cancel_anywhere = false;
 	t->interrupt = 0;
 	t->in_door = false;
 	t->cpu_tsc = 0;
@@ -309,6 +309,13 @@ struct task *task_of(uintptr_t id)
 											 : NULL;
 }
 
+int task_gone_error(uintptr_t id)
+{
+	struct task *t = id != 0 ? *(struct task **)(id + libc_facts.self_task) : NULL;
+
+	return t != NULL && (load_relaxed(&t->done) & DETACHED) ? -EINVAL : -ESRCH;
+}
+
 struct task *task_of_tid(int tid)
 {
 	struct task *t = NULL;
@@ -439,6 +446,11 @@ void task_notice_cancel(struct task *t)
 	runtime_leave(self);
 }
 
+bool task_at_wait(const struct task *t)
+{
+	return t->at_wait;
+}
+
 void task_clear_cancel(struct task *t)
 {
 	and_acq_rel(&t->attention, ~ATTEND_CANCEL);
@@ -447,6 +459,11 @@ void task_clear_cancel(struct task *t)
 bool task_cancel_wanted(const struct task *t)
 {
 	return t->cancel_point && (load_relaxed(&t->attention) & ATTEND_CANCEL) != 0;
+}
+
+void task_set_cancel_anywhere(struct task *t, bool on)
+{
+	t->cancel_anywhere = on;
 }
 
 /* --- fork --------------------------------------------------------------------------- */

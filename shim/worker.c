@@ -120,17 +120,14 @@ bool worker_spawn(struct worker *w, void (*entry)(void *))
 static bool worker_create(struct proc *p, bool spinning)
 {
 	struct worker *w;
-	bool known = true;
 
 	if (load_relaxed(&sched.n_workers) >= WORKERS_MOST)
 		return false;
 	lock_acquire(&sched.lock);
 	w = take_dead_locked();
 	lock_release(&sched.lock);
-	if (w == NULL) {
+	if (w == NULL)
 		w = allocate_worker();
-		known = false;
-	}
 	if (w == NULL)
 		return false;
 	w->spinning = spinning;
@@ -139,8 +136,9 @@ static bool worker_create(struct proc *p, bool spinning)
 	lock_acquire(&setid_lock);
 	setid_inherit(w);
 	bool started = worker_spawn(w, worker_main);
-	if (started && !known) {
+	if (started && !w->is_listed) {
 		lock_acquire(&sched.lock);
+		w->is_listed = true;
 		w->next_all = load_relaxed(&sched.all_workers);
 		/* Pairs with sysmon's walk: the worker is filled in. */
 		store_release(&sched.all_workers, w);
@@ -158,13 +156,29 @@ static bool worker_create(struct proc *p, bool spinning)
 	return started;
 }
 
+bool worker_reserve(void)
+{
+	if (sched.dead_workers != NULL)
+		return true;
+	struct worker *w = allocate_worker();
+	if (w == NULL)
+		return false;
+	w->next_idle = NULL;
+	sched.dead_workers = w;
+	return true;
+}
+
 bool worker_start(struct proc *p, bool spinning)
 {
 	lock_acquire(&sched.lock);
 	struct worker *w = idle_list_pop_locked();
 	lock_release(&sched.lock);
-	if (w == NULL)
-		return worker_create(p, spinning);
+	if (w == NULL) {
+		if (worker_create(p, spinning))
+			return true;
+		store_relaxed(&sched.worker_failed, true);
+		return false;
+	}
 	w->spinning = spinning;
 	store_release(&w->given, p);
 	/* Pairs with worker_sleep(). */
