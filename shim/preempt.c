@@ -226,7 +226,7 @@ void runtime_leave_slow(struct task *t)
 		and_acq_rel(&t->attention, ~ATTEND_PREEMPT);
 		if (!t->bound) {
 			runtime_enter(t);
-			sched_leave(t, AFTER_YIELD);
+			sched_leave(t, AFTER_REQUEUE);
 			store_relaxed(&t->worker->in_runtime, 0);
 		}
 	}

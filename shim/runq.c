@@ -89,10 +89,3 @@ struct task *runq_steal(struct runq *q, struct runq *victim, bool with_next)
 		return first;
 	}
 }
-
-bool runq_empty(const struct runq *q)
-{
-	/* Pairs with push: work pushed before our caller's fence is seen. */
-	return load_acquire(&q->head) == load_acquire(&q->tail) &&
-	       load_acquire(&q->run_next) == NULL;
-}

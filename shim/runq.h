@@ -41,6 +41,11 @@ struct task *runq_pop(struct runq *q, bool *inherit);
 struct task *runq_steal(struct runq *q, struct runq *victim, bool with_next);
 
 /* Whether there seems to be nothing.  Anyone; a hint unless the owner asks. */
-bool runq_empty(const struct runq *q);
+static inline bool runq_empty(const struct runq *q)
+{
+	/* Pairs with push: work pushed before our caller's fence is seen. */
+	return load_acquire(&q->head) == load_acquire(&q->tail) &&
+	       load_acquire(&q->run_next) == NULL;
+}
 
 #endif

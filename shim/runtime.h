@@ -153,7 +153,13 @@ enum proc_status {
 
 /* What must be done about the task that a worker has just left, by whoever it runs next:
  * only then are its registers saved and its stack unused. */
-enum after_switch { AFTER_NOTHING, AFTER_PARK, AFTER_YIELD, AFTER_REQUEUE, AFTER_EXIT };
+enum after_switch {
+	AFTER_NOTHING,
+	AFTER_PARK,	    /* tell its waker that it is parked */
+	AFTER_REQUEUE,	    /* push it to the global queue */
+	AFTER_YIELD_LOCKED, /* the same, and sched.lock is held already */
+	AFTER_EXIT,	    /* it has ended: free its memory */
+};
 
 struct worker {
 	/* in_runtime and proc are the two sides of the take-away protocol. */

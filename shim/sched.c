@@ -279,9 +279,14 @@ static void finish_switch(struct worker *w)
 		if (!cas_acq_rel(&t->park, &running, PARK_PARKED))
 			ready(t);
 		break;
-	case AFTER_YIELD:
 	case AFTER_REQUEUE:
 		sched_push(t);
+		break;
+	case AFTER_YIELD_LOCKED:
+		global_push_locked(t);
+		lock_release(&sched.lock);
+		if (load_relaxed(&sched.n_idle_procs) != 0)
+			sched_kick();
 		break;
 	case AFTER_EXIT:
 		task_finish(t);
@@ -290,7 +295,7 @@ static void finish_switch(struct worker *w)
 }
 
 /* Makes t the worker's current task, at time stamp tsc.  The switch itself follows. */
-static void run(struct worker *w, struct proc *p, struct task *t, bool inherit, uint64_t tsc)
+static inline void run(struct worker *w, struct proc *p, struct task *t, bool inherit, uint64_t tsc)
 {
 	t->worker = w;
 	t->run_start = tsc;
@@ -324,13 +329,10 @@ static struct task *pick_local(struct proc *p, bool *inherit)
 	return t != NULL ? t : global_take(p, true);
 }
 
-void sched_leave(struct task *t, enum after_switch after)
+/* Leaves t's stack for next's, or for the worker's own when there is none. */
+static inline void leave_for(struct task *t, struct worker *w, struct proc *p, struct task *next,
+		      bool inherit, enum after_switch after)
 {
-	struct worker *w = t->worker;
-	struct proc *p = load_relaxed(&w->proc);
-	bool inherit = false;
-	struct task *next = p != NULL ? pick_local(p, &inherit) : NULL;
-
 	uint64_t tsc = __builtin_ia32_rdtsc();
 
 	t->cpu_tsc += tsc - t->run_start;
@@ -344,6 +346,16 @@ void sched_leave(struct task *t, enum after_switch after)
 		switch_to(&t->sp, w->self.sp, w->self.tcb);
 	}
 	finish_switch(t->worker);
+}
+
+void sched_leave(struct task *t, enum after_switch after)
+{
+	struct worker *w = t->worker;
+	struct proc *p = load_relaxed(&w->proc);
+	bool inherit = false;
+	struct task *next = p != NULL ? pick_local(p, &inherit) : NULL;
+
+	leave_for(t, w, p, next, inherit, after);
 }
 
 /* A bound task parks in the kernel.  False: the deadline passed. */
@@ -389,6 +401,23 @@ void task_first_run(void *arg)
 	__builtin_unreachable();
 }
 
+/* Switches to the head of the global queue and goes to its tail, under one hold of the lock:
+ * it is kept over the switch, for the task may be taken only when its registers are saved.
+ * False: nobody is there to go to. */
+static bool yield_to_global(struct task *t, struct worker *w, struct proc *p)
+{
+	if (load_relaxed(&sched.queue_len) == 0)
+		return false;
+	lock_acquire(&sched.lock);
+	struct task *next = global_pop_locked();
+	if (next == NULL) {
+		lock_release(&sched.lock);
+		return false;
+	}
+	leave_for(t, w, p, next, false, AFTER_YIELD_LOCKED);
+	return true;
+}
+
 void task_yield(void)
 {
 	struct task *t = task_self();
@@ -400,11 +429,10 @@ void task_yield(void)
 	struct worker *w = runtime_enter(t);
 	struct proc *p = load_relaxed(&w->proc);
 
-	if (runq_empty(&p->runq) && load_relaxed(&sched.queue_len) == 0 &&
-	    load_relaxed(&p->timers.next) == NO_DEADLINE && !is_retired(p))
+	if (!runq_empty(&p->runq) || load_relaxed(&p->timers.next) != NO_DEADLINE || is_retired(p))
+		sched_leave(t, AFTER_REQUEUE);
+	else if (!yield_to_global(t, w, p))
 		store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
-	else
-		sched_leave(t, AFTER_YIELD);
 	runtime_leave(t);
 }
 

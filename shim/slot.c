@@ -93,11 +93,11 @@ static int class_of(size_t size)
 int slot_init(void)
 {
 	size_t size = (SLOT_INDEX_MASK + 1) * sizeof(struct task *);
-	long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (pool.table != NULL)
 		return 0;
+	long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p < 0 && p > -4096)
 		return -EAGAIN;
 	pool.table = (struct task **)p;
