@@ -61,7 +61,8 @@ bounded() {
 		wait "$program" 2>/dev/null
 		return 124
 	fi
-	kill "$watchdog"
+	# SIGTERM would reach bash if sleep has not begun, which then runs bats's traps.
+	kill -KILL "$watchdog"
 	wait "$watchdog" 2>/dev/null || return "$status"
 }
 

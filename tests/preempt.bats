@@ -1,0 +1,74 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+#
+# preempt.bats: a thread that does not let go starves nobody, on one processor least of
+# all: not by computing, not by spinning, not in a system call that nobody announced.
+
+load helpers
+
+setup_file() {
+	build_prog stuck
+	build_prog resize -ldl
+}
+
+# in_time CASE...: each case, natively and green on 1, 2 and 8 processors, is over in two
+# seconds, exit included.
+in_time() {
+	local -x PGREEN_TEST_LIMIT=10
+	local case
+	for case in "$@"; do
+		echo "case $case, natively:"
+		timed native "$BATS_FILE_TMPDIR/stuck" "$case"
+		at_procs 1 2 8 -- timed green "$BATS_FILE_TMPDIR/stuck" "$case"
+	done
+}
+
+# timed CMD...: fails when CMD does, or takes too long.
+timed() {
+	local begun=${EPOCHREALTIME/./} took
+	"$@" || return
+	took=$(((${EPOCHREALTIME/./} - begun) / 1000))
+	((took < 2000)) || fail "$took ms: $*"
+}
+
+@test "a thread that spins on a flag lets the thread run that sets it" {
+	in_time spins-on-flag
+}
+
+@test "so do more of them than there are processors" {
+	in_time many-spin-on-flag
+}
+
+@test "a thread in an inlined system call blocks nobody else" {
+	in_time inlined-read
+}
+
+@test "a spinlock may be held over a sleep while another wants it" {
+	in_time spinlock-over-sleep
+}
+
+@test "a process ends while threads compute" {
+	in_time exit-while-computing exit-while-all-compute
+}
+
+@test "a thread whose calls are all short starves nobody" {
+	in_time calls-for-ever
+}
+
+@test "a pair that wakes each other for ever starves nobody" {
+	in_time ping-pong-for-ever
+}
+
+@test "all registers survive when threads that compute take turns" {
+	in_time registers
+}
+
+@test "GOMAXPROCS can be changed while threads run" {
+	requires_green "there is no such number"
+	at_procs 1 2 -- green "$BATS_FILE_TMPDIR/resize" 1 4 2
+}
+
+@test "processors taken out of use come back" {
+	requires_green "there is no such number"
+	at_procs 3 -- green "$BATS_FILE_TMPDIR/resize" 1 3 1 2 4
+}
