@@ -138,7 +138,8 @@ struct proc {
 	uint32_t seen_switches, seen_kernel_calls;
 	ns_t slice_since; /* when sysmon first saw this count of switches */
 	ns_t seen_since;  /* and both counts */
-	ns_t seen_cpu;	 /* its worker's CPU time then */
+	ns_t seen_cpu;	 /* its worker's CPU time at the last look */
+	ns_t still_since; /* when that last changed */
 	ns_t preempt_sent;
 	int refusals;
 	struct runq runq;
@@ -205,6 +206,7 @@ struct sched {
 	struct worker *idle_workers; /* without a processor; sched.lock */
 	struct worker *dead_workers; /* to be used again; sched.lock */
 	struct worker *_Atomic all_workers;
+	_Atomic int n_strays;  /* workers that lost their processor unannounced; retake_lock */
 	_Atomic int n_workers; /* alive, sysmon not counted */
 	_Atomic int n_idle_workers;
 	_Atomic int n_procs;

@@ -807,7 +807,10 @@ void runtime_enter_slow(struct task *t)
 
 	/* sysmon may be about to put it back: see runtime_enter(). */
 	lock_acquire(&retake_lock);
-	store_relaxed(&w->stray, false);
+	if (load_relaxed(&w->stray)) {
+		store_relaxed(&w->stray, false);
+		add_relaxed(&sched.n_strays, -1);
+	}
 	lock_release(&retake_lock);
 	if (load_relaxed(&w->proc) == NULL)
 		want_proc(t);

@@ -21,6 +21,8 @@ enum {
 	SLEEP_IDLE_NS = 25000000, /* while every processor is idle */
 	TICKS_BEFORE_BACKING_OFF = 50, /* Go's: about a millisecond */
 	SLICE_NS = 10000000,	 /* Go's forcePreemptNS */
+	BLOCKED_NS = 500000, /* CPU clock still, and others wait: half a millisecond */
+	STRAYS_FREE = 1,     /* beyond one a processor, blocked workers are looked at twice */
 	HAND_OFF_NS = 20000,	 /* Go's: a processor in the kernel longer than one tick */
 	TIMER_LATE_NS = 1000000,
 	REFUSALS_MOST = 3,	 /* preemptions in vain before the processor is taken */
@@ -58,11 +60,11 @@ static size_t put(char *at, const char *text)
 }
 
 /*
- * Whether the kernel has put w to sleep.  A clock that stands still may also mean that the
- * machine has no CPU for it; /proc knows the difference.  Where there is no /proc the clock
- * alone decides.
+ * Whether the kernel has put w to sleep, by /proc; true where there is none.  The file
+ * takes a descriptor number for some microseconds, which a program that counts on the
+ * lowest free number might notice: so this is asked only where the clock is not enough.
  */
-static bool is_asleep(struct worker *w)
+static bool is_asleep_by_proc(struct worker *w)
 {
 	char path[64], digits[12], stat[256];
 	size_t n = put(path, "/proc/self/task/"), i = sizeof(digits) - 1;
@@ -85,6 +87,20 @@ static bool is_asleep(struct worker *w)
 		if (stat[k] == ')' && stat[k + 1] == ' ')
 			return stat[k + 2] == 'S' || stat[k + 2] == 'D';
 	return true;
+}
+
+/*
+ * Whether w, whose CPU clock has stood still for a while, is blocked.  The machine may also
+ * have had no CPU for it; then a hand-off costs a spare worker and nothing else.  A busy
+ * machine must not make us start them by the dozen, so beyond a few /proc decides.
+ */
+static bool is_blocked(struct worker *w, ns_t still)
+{
+	if (still < BLOCKED_NS)
+		return false;
+	if (load_relaxed(&sched.n_strays) < load_relaxed(&sched.n_procs) + STRAYS_FREE)
+		return true;
+	return is_asleep_by_proc(w);
 }
 
 /* --- taking processors away ----------------------------------------------------------- */
@@ -110,6 +126,7 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 		if (taken) {
 			w->seen_cpu = cpu_of(w);
 			store_relaxed(&w->stray, true);
+			add_relaxed(&sched.n_strays, 1);
 		} else {
 			store_relaxed(&w->proc, p);
 		}
@@ -181,13 +198,12 @@ static bool retake_running(struct proc *p, struct worker *w, ns_t now)
 {
 	if (!load_relaxed(&w->in_runtime)) {
 		ns_t cpu = cpu_of(w);
-		if (p->seen_cpu == 0) {
+		if (cpu != p->seen_cpu) {
 			p->seen_cpu = cpu;
-			return false;
-		}
-		if (cpu == p->seen_cpu && is_asleep(w))
+			p->still_since = now;
+		} else if (is_blocked(w, now - p->still_since)) {
 			return hand_off_unannounced(p, w, now);
-		p->seen_cpu = cpu;
+		}
 	}
 	return end_slice(p, w, now);
 }
