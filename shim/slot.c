@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "libc.h"
 #include "slot.h"
@@ -14,11 +15,16 @@
 enum {
 	PAGE = 4096,
 	SLOT_MIN = 8 * PAGE,
-	N_CLASSES = 80,
+	/* Up to 2^47 bytes, all that a process has; a class fits in a task's byte. */
+	CLASS_STEPS = 8,
+	N_CLASSES = 32 * CLASS_STEPS,
 	/* A slab's first number of slots, doubled each time: a program of three threads
 	 * reserves little, one of a million makes few mappings. */
 	SLAB_FIRST = 16,
 	SLAB_MOST = 4096,
+	/* A slab's bytes where RLIMIT_AS bounds the address space: what is reserved for
+	 * threads to come is missing elsewhere. */
+	SLAB_SHORT_SIZE = 8 << 20,
 	/* Idle slots of a class that keep their stack's pages, for the next creation:
 	 * giving a page back and touching it again costs 2 us. */
 	DIRTY_MOST = 64,
@@ -64,12 +70,12 @@ static size_t top_room(void)
 	return task_room() + tcb_align() + libc_facts.static_size;
 }
 
-/* Sizes go up by powers of two and their halves; class c has size class_size(c). */
+/* Sizes go up by eighths of powers of two; class c has size class_size(c). */
 static size_t class_size(int c)
 {
-	size_t base = (size_t)SLOT_MIN << (c / 2);
+	size_t base = (size_t)SLOT_MIN << (c / CLASS_STEPS);
 
-	return c % 2 == 0 ? base : base + base / 2;
+	return base + base / CLASS_STEPS * (c % CLASS_STEPS);
 }
 
 /*
@@ -84,10 +90,15 @@ static char *stack_end(const struct task *t)
 
 static int class_of(size_t size)
 {
-	for (int c = 0; c < N_CLASSES; c++)
-		if (class_size(c) >= size)
-			return c;
-	return -1;
+	size_t n = (size - 1) / SLOT_MIN;
+
+	if (n == 0)
+		return 0;
+	int power = 63 - __builtin_clzl(n);
+	size_t base = (size_t)SLOT_MIN << power, step = base / CLASS_STEPS;
+	int c = power * CLASS_STEPS + (int)((size - base + step - 1) / step);
+
+	return c < N_CLASSES ? c : -1;
 }
 
 int slot_init(void)
@@ -109,17 +120,27 @@ int slot_init(void)
 static char *map_slab(size_t slot_size, uint32_t *n)
 {
 	for (; *n > 0; *n /= 2) {
-		size_t size = slot_size * *n + PAGE_TABLE_REACH;
+		size_t size = slot_size * *n + (*n > 1 ? PAGE_TABLE_REACH : 0);
 		long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
 
 		if (p < 0 && p > -4096)
 			continue;
 		sys(SYS_madvise, p, size, MADV_NOHUGEPAGE);
+		if (*n == 1)
+			return (char *)p;
 		size_t off = (PAGE_TABLE_REACH / 2 - (size_t)p) % PAGE_TABLE_REACH;
 		return (char *)p + off / PAGE * PAGE;
 	}
 	return NULL;
+}
+
+static bool address_space_is_short(void)
+{
+	struct rlimit limit;
+
+	return sys(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit) == 0 &&
+	       limit.rlim_cur != RLIM_INFINITY;
 }
 
 /* Cuts a slot that was never used; pool.lock held. */
@@ -131,6 +152,8 @@ static struct task *cut_locked(struct slot_class *k, int c)
 		return NULL;
 	if (k->fresh == k->fresh_end) {
 		uint32_t n = k->slab_slots == 0 ? SLAB_FIRST : k->slab_slots;
+		if (address_space_is_short())
+			n = size < SLAB_SHORT_SIZE ? SLAB_SHORT_SIZE / size : 1;
 		char *slab = map_slab(size, &n);
 		if (slab == NULL)
 			return NULL;

@@ -70,7 +70,7 @@ leaves_nothing() {
 }
 
 @test "pthread_create says EAGAIN when the address space is full, and the program goes on" {
-	everywhere exhaust address-space one-by-one
+	everywhere exhaust address-space shared-address-space one-by-one
 }
 
 @test "pthread_create says EAGAIN when memory is full, and the program goes on" {

@@ -95,6 +95,24 @@ static void address_space(void)
 	release_and_join(200);
 }
 
+/* A thread takes little more of a limited address space than its stack: the program has
+ * the rest. */
+static void shared_address_space(void)
+{
+	enum { N = 20, STACK_KIB = 8 * 1024, MORE_KIB = STACK_KIB / 4 };
+	long before;
+	int n;
+
+	become_threaded();
+	limit(RLIMIT_AS, 4UL << 30);
+	before = size_kib();
+	n = create_until_full(0, N, NULL);
+	CHECK(n == N);
+	/* malloc's arenas, of 64 MiB each, are not ours: threads here do not call it. */
+	CHECK(size_kib() - before <= N * (STACK_KIB + MORE_KIB));
+	release_and_join(n);
+}
+
 /* One that ends makes room for one that begins, also when nothing else can be had. */
 static void one_by_one(void)
 {
@@ -169,7 +187,7 @@ static void data(void)
 /* Sizes that nobody can have. */
 static void sizes(void)
 {
-	static const size_t wanted[] = {1UL << 46, 1UL << 60, 1UL << 62, SIZE_MAX / 2,
+	static const size_t wanted[] = {1UL << 47, 1UL << 60, 1UL << 62, SIZE_MAX / 2,
 					SIZE_MAX - 8191};
 	pthread_attr_t attr;
 
@@ -292,6 +310,7 @@ int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
 	    {"address-space", address_space},
+	    {"shared-address-space", shared_address_space},
 	    {"one-by-one", one_by_one},
 	    {"no-room-for-the-first", no_room_for_the_first},
 	    {"little-room-for-the-first", little_room_for_the_first},
