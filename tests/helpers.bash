@@ -62,8 +62,7 @@ bounded() {
 		return 124
 	fi
 	# SIGTERM would reach bash if sleep has not begun, which then runs bats's traps.
-	kill -KILL "$watchdog"
-	wait "$watchdog" 2>/dev/null || return "$status"
+	{ kill -KILL "$watchdog" && wait "$watchdog"; } 2>/dev/null || return "$status"
 }
 
 # same [-i INPUT] [-f FILTER] PROG...: runs PROG native, then green, with stdin
