@@ -58,7 +58,7 @@ SAME_PLACE(kind, __flags);
 enum {
 	LAST_WROTE = 1, /* libc's WRPHASE */
 	WRITER = 2,     /* a writer has the lock */
-	WAITERS = 4,    /* somebody waits */
+	WAITERS = 4,    /* somebody waits, and nobody comes who would see to it */
 	READER = 8,     /* one reader */
 	READERS = 0x3ffffff8,
 	BUSY = 1 << 30,

@@ -207,7 +207,7 @@ static int compare(uint32_t val3, int before)
 
 static int futex_wake_op(const struct futex *f)
 {
-	int before, also, n, r = check_address(f->addr2);
+	int before, also = 0, n, r = check_address(f->addr2);
 
 	if ((uintptr_t)f->addr % sizeof(uint32_t) != 0)
 		return -EINVAL;
@@ -334,9 +334,7 @@ static long call(struct task *t, long nr, const long a[6])
 	case SYS_futex:
 		return call_futex(t, a);
 	case SYS_gettid:
-		return task_tid(t);
-	case SYS_set_tid_address:
-		/* It would be the worker's, which the runtime itself has registered. */
+	case SYS_set_tid_address: /* it would be the worker's, which the runtime registered */
 		return task_tid(t);
 	case SYS_set_robust_list:
 	case SYS_rseq:

@@ -9,16 +9,25 @@
 
 static pthread_barrier_t barrier;
 
+/* Waits; whether this is the one thread of its round that is told apart. */
+static bool is_serial(pthread_barrier_t *b)
+{
+	int r = pthread_barrier_wait(b);
+
+	CHECK(r == 0 || r == PTHREAD_BARRIER_SERIAL_THREAD);
+	return r != 0;
+}
+
 static void errors(void)
 {
 	CHECK(pthread_barrier_init(&barrier, NULL, 0) == EINVAL);
 	CHECK(pthread_barrier_init(&barrier, NULL, UINT_MAX) == EINVAL);
 	/* one that was used before there were threads */
 	CHECK_OK(pthread_barrier_init(&barrier, NULL, 1));
-	CHECK(pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD);
+	CHECK(is_serial(&barrier));
 	become_threaded();
 	for (int i = 0; i < 10; i++)
-		CHECK(pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD);
+		CHECK(is_serial(&barrier));
 	CHECK_OK(pthread_barrier_destroy(&barrier));
 }
 
@@ -30,9 +39,7 @@ static void *march(void *arg)
 {
 	for (int i = 0; i < N_ROUNDS; i++) {
 		arrived[i]++;
-		int r = pthread_barrier_wait(&barrier);
-		CHECK(r == 0 || r == PTHREAD_BARRIER_SERIAL_THREAD);
-		if (r != 0)
+		if (is_serial(&barrier))
 			n_serial++;
 		CHECK(arrived[i] == N_THREADS);
 	}
@@ -55,14 +62,14 @@ static void rounds(void)
 
 static void *wait_once(void *arg)
 {
-	return (void *)(intptr_t)pthread_barrier_wait((pthread_barrier_t *)arg);
+	return (void *)(intptr_t)is_serial(arg);
 }
 
 static void *meet(void *arg)
 {
 	pthread_barrier_t *b = arg;
 
-	if (pthread_barrier_wait(b) == PTHREAD_BARRIER_SERIAL_THREAD) {
+	if (is_serial(b)) {
 		CHECK_OK(pthread_barrier_destroy(b));
 		memset(b, 0xff, sizeof(*b));
 		free(b);
