@@ -13,8 +13,13 @@
 
 enum { PAGE = 4096, N_FOREIGN = 64 };
 
-/* Bits of task.done, which is one word so that an end meets a detach or join exactly once:
- * whoever brings the second of (ENDED, DETACHED or a joiner) together frees the slot. */
+/*
+ * Bits of task.done, which is one word so that an end meets a detach or join exactly once.
+ * DETACHED and JOINING are never set together, and each has one owner, who frees the slot:
+ * a detach before the end leaves it to task_finish(), one after it does it itself; the
+ * joiner does it after the end.  A joiner that gives up may clear JOINING before the end
+ * only; once ENDED is there it has joined.
+ */
 enum { DETACHED = 1, JOINING = 2, ENDED = 4 };
 
 __thread struct task *self_task;
@@ -275,8 +280,11 @@ int task_join(struct task *t, ns_t deadline, void **result)
 		r = 0;
 	}
 	store_relaxed(&self->joining, NULL);
-	if (r < 0 && !(and_acq_rel(&t->done, ~JOINING) & ENDED))
-		return r;
+	/* Pairs with task_finish() and begin_join(): the end, or the next joiner, comes first
+	 * or after, and never in between. */
+	while (!(state & ENDED))
+		if (cas_acq_rel(&t->done, &state, state & ~JOINING))
+			return r;
 	*result = t->result;
 	free_ended(t);
 	return 0;
@@ -284,13 +292,16 @@ int task_join(struct task *t, ns_t deadline, void **result)
 
 int task_detach(struct task *t)
 {
-	uint32_t state = or_acq_rel(&t->done, DETACHED);
+	uint32_t state = load_acquire(&t->done);
 
-	if (state & DETACHED)
-		return -EINVAL;
-	if (state & JOINING)
-		and_acq_rel(&t->done, ~DETACHED); /* its joiner frees it */
-	else if (state & ENDED)
+	do {
+		if (state & DETACHED)
+			return -EINVAL;
+		if (state & JOINING)
+			return 0; /* as libc's: it stays joinable if the join gives up */
+		/* Pairs with task_finish(), task_join() and begin_join(). */
+	} while (!cas_acq_rel(&t->done, &state, state | DETACHED));
+	if (state & ENDED)
 		free_ended(t);
 	return 0;
 }
