@@ -493,3 +493,12 @@ EXPORT int sigqueue(pid_t process, int sig, const union sigval value)
 	long r = send_to_process(t, process, &info);
 	return r == -ENOENT ? real.sigqueue(process, sig, value) : ret_errno(r);
 }
+
+EXPORT int sigaltstack(const stack_t *stack, stack_t *old)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.sigaltstack(stack, old);
+	return ret_errno(signal_altstack(t, stack, old));
+}

@@ -160,8 +160,7 @@ int timers_fire(struct timer_heap *h, ns_t now)
 	return timer_fire_due(h, now, timer_fired);
 }
 
-/* Whether t should not wait at all: somebody wants its attention. */
-static bool is_wanted(struct task *t)
+bool park_is_wanted(struct task *t)
 {
 	int want = ATTEND_SIGNAL | (t->cancel_point || t->cancel_anywhere ? ATTEND_CANCEL : 0);
 
@@ -182,7 +181,7 @@ static void arm_deadline(struct task *t, ns_t deadline)
 /* The queued caller parks; returns its waiter's result.  Inside the runtime. */
 static int wait_queued(struct task *t, ns_t deadline)
 {
-	if (unlikely(is_wanted(t)))
+	if (unlikely(park_is_wanted(t)))
 		park_cancel(t, -EINTR);
 	if (deadline == NO_DEADLINE) {
 		sched_park(t, NO_DEADLINE);

@@ -23,7 +23,6 @@
 #include "runtime.h"
 #include "switch.h"
 
-
 /* What rt_sigreturn finds at the stack pointer less 8 (arch/x86/kernel/signal_64.c). */
 struct signal_frame {
 	void *return_address;
@@ -34,6 +33,8 @@ struct signal_frame {
 	void *fpstate;
 	uint64_t reserved[8];
 	uint64_t sigmask;
+	siginfo_t info; /* where the kernel puts it too */
+	int sig;	/* the signal whose handler is to run; 0: just look up */
 };
 _Static_assert(offsetof(struct signal_frame, gregs) ==
 		       8 + offsetof(ucontext_t, uc_mcontext.gregs),
@@ -70,22 +71,26 @@ static bool stack_has_room(struct task *t, uintptr_t sp, size_t need)
 	return sp - low > need + STACK_MARGIN;
 }
 
-/* Makes the interrupted task go on in preempt_trampoline.  False: no room for it. */
-static bool inject(struct task *t, ucontext_t *uc)
+bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig, const siginfo_t *info)
 {
+	ucontext_t *uc = context;
 	const char *fpstate = (const char *)uc->uc_mcontext.fpregs;
 	size_t size = fpstate_size(fpstate);
-	uintptr_t sp = uc->uc_mcontext.gregs[REG_RSP];
 
-	if (!stack_has_room(t, sp, RED_ZONE + size + XSAVE_ALIGN + sizeof(struct signal_frame)))
+	if (top == 0)
+		top = uc->uc_mcontext.gregs[REG_RSP] - RED_ZONE;
+	if (!stack_has_room(t, top, size + XSAVE_ALIGN + sizeof(struct signal_frame)))
 		return false;
-	uintptr_t fp_copy = (sp - RED_ZONE - size) & ~(uintptr_t)(XSAVE_ALIGN - 1);
+	uintptr_t fp_copy = (top - size) & ~(uintptr_t)(XSAVE_ALIGN - 1);
 	uintptr_t at = (fp_copy - sizeof(struct signal_frame)) & ~(uintptr_t)15;
 	struct signal_frame *frame = (struct signal_frame *)(at - 8);
 
 	memcpy((void *)fp_copy, fpstate, size);
-	memcpy(&frame->flags, uc, sizeof(*frame) - sizeof(frame->return_address));
+	memcpy(&frame->flags, uc, offsetof(struct signal_frame, info) - 8);
 	frame->fpstate = (void *)fp_copy;
+	frame->sig = sig;
+	if (sig != 0)
+		frame->info = *info;
 	uc->uc_mcontext.gregs[REG_RSP] = (greg_t)frame;
 	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)preempt_trampoline;
 	/* The direction flag is clear at every call, by the ABI. */
@@ -93,24 +98,38 @@ static bool inject(struct task *t, ucontext_t *uc)
 	return true;
 }
 
-/* Called by preempt_trampoline, as if the task had called it. */
-__attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *frame)
+static void look_up(struct task *t)
 {
-	struct task *t = self_task;
-	bool in_door = t->in_door;
-
 	/* A handler runs on a processor, also when libc was met in the kernel. */
-	if (in_door) {
+	if (t->in_door) {
 		leave_kernel();
 		enter_kernel();
 	} else {
 		runtime_enter(t);
 		runtime_leave(t);
 	}
-	/* rt_sigreturn sets the signal stack from the frame: let it be this worker's. */
-	sys(SYS_sigaltstack, 0, &frame->stack);
-	if (!t->bound)
-		frame->sigmask = worker_sigmask;
+}
+
+/* Called by preempt_trampoline, as if the task had called it. */
+__attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *frame)
+{
+	struct task *t = self_task;
+
+	if (frame->sig != 0) {
+		/* A fault: its handler sees, and may change, the registers of the fault. */
+		bool inside = load_relaxed(&t->worker->in_runtime);
+
+		store_relaxed(&t->worker->in_runtime, 0);
+		signal_run_handler(t, frame->sig, &frame->info, &frame->flags);
+		if (inside)
+			store_relaxed(&t->worker->in_runtime, 1);
+	} else {
+		look_up(t);
+	}
+	/* rt_sigreturn sets mask and signal stack from the frame: let them be this worker's. */
+	frame->stack = (stack_t){.ss_sp = t->worker->signal_stack,
+				 .ss_size = t->worker->signal_stack_size};
+	frame->sigmask = worker_sigmask;
 }
 
 /* Whether the registers are those of a futex wait that our signal has ended, or that will
@@ -152,7 +171,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 	if (t == &w->self)
 		return; /* the scheduler, or sysmon */
 	if (pc >= (uintptr_t)kernel_call_begin && pc < (uintptr_t)kernel_call_end) {
-		if (t->interrupt)
+		if (load_relaxed(&t->interrupt))
 			uc->uc_mcontext.gregs[REG_RIP] = (greg_t)kernel_call_interrupted;
 		return;
 	}
@@ -163,16 +182,24 @@ static void handler(int sig, siginfo_t *info, void *context)
 		ask_again();
 		return;
 	}
+	if (t->bound) {
+		/* Its kernel thread is its own, and so is the stack we are on. */
+		uint64_t mask = load_relaxed(&t->sigmask);
+
+		sys_sigmask(SIG_SETMASK, &mask, NULL);
+		look_up(t);
+		return;
+	}
 	bool in_libc = libc_owns_pc(pc);
 
 	t->at_wait = in_libc && is_waiting(uc->uc_mcontext.gregs);
 	if (load_relaxed(&t->attention) & ATTEND_SIGNAL) {
 		/* A handler of the program's runs anywhere, as natively. */
-		inject(t, uc);
+		task_interrupt(t, uc, 0, 0, NULL);
 	} else if (in_libc && t->in_door && !t->at_wait) {
 		ask_again(); /* a cancel acts where libc waits */
 	} else if ((!in_libc || t->at_wait) && load_relaxed(&t->spins_held) == 0) {
-		inject(t, uc);
+		task_interrupt(t, uc, 0, 0, NULL);
 	}
 }
 
@@ -210,6 +237,16 @@ void preempt_setup_thread(struct worker *w)
 	w->robust_list[0] = w->robust_list;
 	w->robust_list[1] = w->robust_list[2] = NULL;
 	sys(SYS_set_robust_list, w->robust_list, sizeof(w->robust_list));
+}
+
+void preempt_setup_sysmon(struct worker *w)
+{
+	uint64_t all = ~0ULL;
+
+	preempt_setup_thread(w);
+	/* Outside its sleep nothing interrupts it, our own signal included: a wake that comes
+	 * just before the sleep ends that. */
+	sys_sigmask(SIG_SETMASK, &all, NULL);
 }
 
 void runtime_leave_slow(struct task *t)

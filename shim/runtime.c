@@ -97,7 +97,7 @@ static void start_sysmon(void *arg)
 	struct worker *w = arg;
 	struct task *main_task = w->left;
 
-	preempt_setup_thread(w);
+	preempt_setup_sysmon(w);
 	/* main has left its stack: let a worker take it. */
 	w->left = NULL;
 	sched_push(main_task);
@@ -123,7 +123,7 @@ static void sysmon_thread(void *arg)
 {
 	struct worker *w = arg;
 
-	preempt_setup_thread(w);
+	preempt_setup_sysmon(w);
 	sysmon_loop();
 }
 
@@ -209,20 +209,21 @@ bool runtime_is_running(void)
 	return sched.live && load_relaxed(&sysmon_worker.tid) != 0;
 }
 
+static struct lock resize_lock;
+
 int procs_set(int n)
 {
 	struct task *t = task_self();
-	int before = sched.live ? sched.n_procs : config_gomaxprocs();
+	int before = runtime_is_running() ? sched.n_procs : config_gomaxprocs();
 
 	if (n == 0)
 		return before;
 	if (n < 0 || n > MAX_PROCS)
 		return -EINVAL;
 	config_set_gomaxprocs(n);
-	if (t == NULL)
+	if (t == NULL || !runtime_is_running())
 		return before;
 	runtime_enter(t);
-	static struct lock resize_lock;
 	lock_acquire(&resize_lock);
 	before = sched.n_procs;
 	int ever = sched.n_procs_ever;
@@ -264,6 +265,7 @@ void fork_child(void)
 	memset(&sysmon_worker, 0, sizeof(sysmon_worker));
 	retake_lock.word = 0;
 	setid_lock.word = 0;
+	resize_lock.word = 0;
 	park_fork_child();
 	slot_fork_child(t);
 	task_fork_child(t);

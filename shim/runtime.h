@@ -80,9 +80,9 @@ struct task {
 	bool adopted; /* its kernel thread is not ours */
 	bool c11;
 	_Atomic int spins_held; /* spinlocks held: not preempted; owner only */
-	_Atomic int in_kernel;	/* owner only: inside kernel_call, may be interrupted */
 	bool in_door; /* owner only: between enter_kernel and leave_kernel */
-	volatile int interrupt; /* kernel_call's flag: do not enter the kernel */
+	/* kernel_call's flag: do not enter the kernel.  Set after attention, by anyone. */
+	_Atomic int interrupt;
 	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
 	bool at_wait; /* owner only: preempted in a futex wait of libc's */
 	/* Owner only: its waits end when it is cancelled, because it stands at a cancellation
@@ -100,9 +100,11 @@ struct task {
 	_Atomic uint64_t sigmask; /* owner writes, all read */
 	_Atomic uint64_t sigwait; /* what sigwait() waits for; owner writes */
 	struct pending_signals pending;
+	stack_t altstack; /* the program's, of sigaltstack; owner only; unused when bound */
+	uint64_t kernel_mask; /* bound: kept while the signal lock is held; owner only */
 	int mask_class;	   /* where its mask is counted; owner only */
 	bool eintr_wanted; /* a handler without SA_RESTART ran; owner only */
-	uint32_t handlers_run; /* owner only: for sigsuspend */
+	uint32_t handlers_run; /* handlers so far: did one run meanwhile?  Owner only */
 
 	/* memory: see slot.c */
 	char *stack_low;   /* of the stack it runs on, above the guard */
@@ -287,6 +289,9 @@ bool sched_park(struct task *t, ns_t deadline);
 int timers_fire(struct timer_heap *h, ns_t now);
 void park_fork_child(void);
 
+/* Whether t should not wait at all: it has a signal or a cancel to attend to. */
+bool park_is_wanted(struct task *t);
+
 /* Removes t from its wait, if it still is in one, with this result; then readies it. */
 bool park_cancel(struct task *t, int result);
 
@@ -352,8 +357,18 @@ int preempt_init(void);
 /* Asks w's current task to look up: the handler decides.  Any worker or sysmon. */
 void preempt_worker(struct worker *w);
 
+/*
+ * In a signal handler on a worker's signal stack: makes the interrupted floating task go on,
+ * when the handler returns, in preempted(): with sig 0 it looks up, else it runs the
+ * handler of sig.  top is where the copy of context goes below; 0: the task's own stack.
+ * False: there is no room.
+ */
+bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
+		    const siginfo_t *info);
+
 /* A worker's first act: its signal stack and mask. */
 void preempt_setup_thread(struct worker *w);
+void preempt_setup_sysmon(struct worker *w);
 
 /* --- signal.c ---------------------------------------------------------------------- */
 
@@ -367,6 +382,10 @@ void signal_task_end(struct task *t);
 
 /* Runs the handlers of t's pending signals, by t itself outside the runtime. */
 void signal_deliver(struct task *t);
+
+/* Runs the program's handler of sig, if it has one, on the current stack; context is the
+ * kernel's ucontext of the interrupted code, or NULL.  By t itself, outside the runtime. */
+void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context);
 
 /* sysmon: routes what arrived for the process. */
 void signal_route(void);

@@ -876,18 +876,27 @@ void leave_kernel(void)
 	runtime_leave(t);
 }
 
+/* Enters and leaves the runtime, so that what is pending is attended to. */
+static void look_up(struct task *t)
+{
+	runtime_enter(t);
+	runtime_leave(t);
+}
+
 long kernel_call(long nr, long a, long b, long c, long d, long e, long f)
 {
 	struct task *t = task_self();
 	const long args[6] = {a, b, c, d, e, f};
 
+	/* Pairs with who sets attention, then interrupt: after the swap we see the one or the
+	 * system call sees the other. */
+	swap_acq_rel(&t->interrupt, 0);
+	if (unlikely(park_is_wanted(t))) {
+		look_up(t);
+		return -EINTR;
+	}
 	enter_kernel();
-	store_relaxed(&t->in_kernel, 1);
-	compiler_barrier();
 	long r = kernel_call_asm(&t->interrupt, nr, args);
-	compiler_barrier();
-	store_relaxed(&t->in_kernel, 0);
-	t->interrupt = 0;
 	leave_kernel();
 	return r;
 }

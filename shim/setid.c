@@ -48,12 +48,14 @@ static void wait_for(struct worker *w, uint32_t round)
 long setid_call(long nr, long a, long b, long c)
 {
 	struct task *t = task_self();
-	long r = sys(nr, a, b, c);
 
-	if (r < 0)
-		return r;
+	/* Inside the runtime, where the task stays on this worker, and under the lock: of two
+	 * that call at once every kernel thread makes both calls in the same order. */
 	runtime_enter(t);
 	lock_acquire(&setid_lock);
+	long r = sys(nr, a, b, c);
+	if (r < 0)
+		goto out;
 	call_nr = nr;
 	call_args[0] = a;
 	call_args[1] = b;
@@ -66,6 +68,7 @@ long setid_call(long nr, long a, long b, long c)
 			wait_for(w, round);
 	if (load_relaxed(&sysmon_worker.kernel_tid) != 0)
 		wait_for(&sysmon_worker, round);
+out:
 	lock_release(&setid_lock);
 	runtime_leave(t);
 	return r;

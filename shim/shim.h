@@ -246,6 +246,9 @@ void signal_set_mask(struct task *t, uint64_t mask);
 uint64_t signal_get_mask(const struct task *t);
 uint64_t signal_pending(const struct task *t);
 
+/* As sigaltstack, for the caller.  0 or -E. */
+int signal_altstack(struct task *t, const stack_t *stack, stack_t *old);
+
 /* As sigtimedwait: the signal's number, -EAGAIN at the deadline, or -EINTR. */
 int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline);
 

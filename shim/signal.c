@@ -27,6 +27,8 @@ enum {
 	N_CLASSES = 64,
 	SA_RESTORER_FLAG = 0x04000000,
 	SIG_SETXID = 33, /* glibc's */
+	MINSIGSTKSZ_KERNEL = 2048,
+	SS_AUTODISARM_FLAG = (int)(1U << 31), /* linux/signal.h */
 };
 
 #define SYNCHRONOUS                                                                      \
@@ -58,6 +60,33 @@ static struct mask_class {
 static _Atomic uint64_t sysmon_blocks; /* what sysmon's sleep blocks now */
 static _Atomic uint32_t sysmon_rounds; /* its sleeps, counted: a change has been adopted */
 static _Atomic int sysmon_waited_for;
+
+/*
+ * A bound task's signals interrupt it anywhere, and their handler wants the lock too: they
+ * are blocked while it is held.  Floating tasks and sysmon are never interrupted by a
+ * handler that takes it.
+ */
+static void signals_lock(void)
+{
+	struct task *t = self_task;
+	uint64_t all = ~SYNCHRONOUS, before = 0;
+
+	if (t != NULL && t->bound)
+		sys_sigmask(SIG_BLOCK, &all, &before);
+	lock_acquire(&signal_lock);
+	if (t != NULL && t->bound)
+		t->kernel_mask = before;
+}
+
+static void signals_unlock(void)
+{
+	struct task *t = self_task;
+	uint64_t before = t != NULL ? t->kernel_mask : 0;
+
+	lock_release(&signal_lock);
+	if (t != NULL && t->bound)
+		sys_sigmask(SIG_SETMASK, &before, NULL);
+}
 
 /* --- storage ------------------------------------------------------------------------- */
 
@@ -155,9 +184,9 @@ static uint64_t blocked_by_all_locked(void)
 
 uint64_t signal_sysmon_mask(void)
 {
-	lock_acquire(&signal_lock);
-	uint64_t mask = blocked_by_all_locked() & ~(SIG_BIT(SIG_PREEMPT) | SIG_BIT(SIG_SETXID));
-	lock_release(&signal_lock);
+	signals_lock();
+	uint64_t mask = blocked_by_all_locked() & ~OURS;
+	signals_unlock();
 	store_relaxed(&sysmon_blocks, mask);
 	add_acq_rel(&sysmon_rounds, 1);
 	if (load_acquire(&sysmon_waited_for))
@@ -190,14 +219,14 @@ static uint64_t waited_by(const struct task *t)
 /* Counts t's mask, less what it waits for, anew. */
 static void set_class(struct task *t, uint64_t counted)
 {
-	lock_acquire(&signal_lock);
+	signals_lock();
 	uint64_t before = blocked_by_all_locked();
 	add_relaxed(&classes[t->mask_class].n, -1);
 	t->mask_class = class_find_locked(counted);
 	add_relaxed(&classes[t->mask_class].n, 1);
 	uint64_t after = blocked_by_all_locked();
-	lock_release(&signal_lock);
-	if (!sched.live || before == after)
+	signals_unlock();
+	if (!runtime_is_running() || before == after)
 		return;
 	/* A signal newly blocked by all must not meet sysmon unblocked: wait.  One newly
 	 * open may be pending in the kernel: wake sysmon to take it. */
@@ -215,12 +244,12 @@ void signal_task_start(struct task *t)
 		add_relaxed(&classes[t->mask_class].n, 1);
 		return;
 	}
-	lock_acquire(&signal_lock);
+	signals_lock();
 	t->mask_class = class_find_locked(load_relaxed(&t->sigmask));
 	add_relaxed(&classes[t->mask_class].n, 1);
 	uint64_t now = blocked_by_all_locked();
-	lock_release(&signal_lock);
-	if (sched.live && (load_relaxed(&sysmon_blocks) & ~now & ~OURS))
+	signals_unlock();
+	if (runtime_is_running() && (load_relaxed(&sysmon_blocks) & ~now & ~OURS))
 		sysmon_wake();
 }
 
@@ -235,10 +264,10 @@ void signal_task_end(struct task *t)
 		sysmon_wake();
 	if (load_relaxed(&t->pending.set) == 0)
 		return;
-	lock_acquire(&signal_lock);
+	signals_lock();
 	while (take_locked(&t->pending, ~0ULL, &info) != 0)
 		;
-	lock_release(&signal_lock);
+	signals_unlock();
 }
 
 /* --- who gets it --------------------------------------------------------------------- */
@@ -247,7 +276,7 @@ void signal_task_end(struct task *t)
 static void notice(struct task *t)
 {
 	or_acq_rel(&t->attention, ATTEND_SIGNAL);
-	t->interrupt = 1;
+	store_release(&t->interrupt, 1);
 	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
 	fence_seq_cst();
 	if (park_cancel(t, -EINTR))
@@ -287,12 +316,12 @@ int signal_post(struct task *t, const siginfo_t *info)
 	uint64_t bit = SIG_BIT(info->si_signo);
 	int r = 0;
 
-	lock_acquire(&signal_lock);
+	signals_lock();
 	bool waits = load_relaxed(&t->sigwait) & bit;
 	bool open = waits || !(load_relaxed(&t->sigmask) & bit);
 	if (!open || waits || !is_dropped_locked(info->si_signo))
 		r = add_locked(&t->pending, info);
-	lock_release(&signal_lock);
+	signals_unlock();
 	if (r == 0 && open)
 		notice_from_outside(t);
 	return r;
@@ -334,10 +363,10 @@ int signal_post_process(const siginfo_t *info)
 	struct choice c = {.bit = SIG_BIT(info->si_signo)};
 	int r = -ENOENT;
 
-	lock_acquire(&signal_lock);
+	signals_lock();
 	if (has_handler(&actions[info->si_signo]))
 		r = add_locked(&process_pending, info);
-	lock_release(&signal_lock);
+	signals_unlock();
 	if (r < 0)
 		return r;
 	tasks_for_each(choose, &c);
@@ -354,11 +383,11 @@ static int take_for(struct task *t, uint64_t set, siginfo_t *info)
 
 	if (((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) & set) == 0)
 		return 0;
-	lock_acquire(&signal_lock);
+	signals_lock();
 	sig = take_locked(&t->pending, set, info);
 	if (sig == 0)
 		sig = take_locked(&process_pending, set, info);
-	lock_release(&signal_lock);
+	signals_unlock();
 	return sig;
 }
 
@@ -376,34 +405,69 @@ static void default_action(int sig)
 
 typedef void handler_fn(int, siginfo_t *, void *);
 
-/* Calls the program's handler on the task's own stack, with its mask as POSIX wants. */
-static void run_handler(struct task *t, int sig, siginfo_t *info)
+/* Takes the action of sig for one delivery.  False: it has no handler; what the default or
+ * an ignored signal wants is done. */
+static bool take_action(int sig, struct kernel_sigaction *act)
 {
-	ucontext_t uc;
-	struct kernel_sigaction act;
-	uint64_t before = load_relaxed(&t->sigmask);
-
-	lock_acquire(&signal_lock);
-	act = actions[sig];
-	if (act.flags & SA_RESETHAND)
+	signals_lock();
+	*act = actions[sig];
+	if (act->flags & SA_RESETHAND)
 		actions[sig].handler = (void *)SIG_DFL;
-	lock_release(&signal_lock);
-	if (act.handler == (void *)SIG_IGN)
-		return;
-	if (act.handler == (void *)SIG_DFL) {
-		if (!(IGNORED_BY_DEFAULT & SIG_BIT(sig)))
-			default_action(sig);
-		return;
-	}
-	if (!(act.flags & SA_RESTART))
+	signals_unlock();
+	if (act->handler == (void *)SIG_DFL && !(IGNORED_BY_DEFAULT & SIG_BIT(sig)))
+		default_action(sig);
+	return has_handler(act);
+}
+
+static bool is_on_altstack(const struct task *t, uintptr_t sp)
+{
+	uintptr_t low = (uintptr_t)t->altstack.ss_sp;
+
+	return sp > low && sp - low <= t->altstack.ss_size;
+}
+
+/* The end of the alternate stack that a handler with these flags starts on, or 0: it runs
+ * where sp is. */
+static uintptr_t altstack_top(const struct task *t, unsigned long flags, uintptr_t sp)
+{
+	if (!(flags & SA_ONSTACK) || t->altstack.ss_size == 0 || is_on_altstack(t, sp))
+		return 0;
+	return (uintptr_t)t->altstack.ss_sp + t->altstack.ss_size;
+}
+
+/* With the task's mask as POSIX wants it. */
+static void call_handler(struct task *t, const struct kernel_sigaction *act, int sig,
+			 siginfo_t *info, ucontext_t *uc)
+{
+	uint64_t before = load_relaxed(&t->sigmask);
+	uintptr_t top = altstack_top(t, act->flags, (uintptr_t)__builtin_frame_address(0));
+
+	if (!(act->flags & SA_RESTART))
 		t->eintr_wanted = true;
-	getcontext(&uc);
-	memcpy(&uc.uc_sigmask, &before, sizeof(before));
-	store_relaxed(&t->sigmask, before | act.mask | (act.flags & SA_NODEFER ? 0 : SIG_BIT(sig)));
 	t->handlers_run++;
-	((handler_fn *)act.handler)(sig, info, &uc);
-	memcpy(&before, &uc.uc_sigmask, sizeof(before));
+	memcpy(&uc->uc_sigmask, &before, sizeof(before));
+	if (!t->bound)
+		uc->uc_stack = t->altstack;
+	store_relaxed(&t->sigmask,
+		      before | act->mask | (act->flags & SA_NODEFER ? 0 : SIG_BIT(sig)));
+	if (top != 0)
+		call_on_stack((void *)(top & ~(uintptr_t)15), act->handler, sig, info, uc);
+	else
+		((handler_fn *)act->handler)(sig, info, uc);
+	memcpy(&before, &uc->uc_sigmask, sizeof(before));
 	signal_set_mask(t, before);
+}
+
+void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
+{
+	struct kernel_sigaction act;
+	ucontext_t own;
+
+	if (!take_action(sig, &act))
+		return;
+	if (context == NULL)
+		getcontext(&own);
+	call_handler(t, &act, sig, info, context != NULL ? context : &own);
 }
 
 void signal_deliver(struct task *t)
@@ -412,9 +476,8 @@ void signal_deliver(struct task *t)
 	int sig;
 
 	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
-	t->interrupt = 0;
 	while ((sig = take_for(t, ~load_relaxed(&t->sigmask), &info)) != 0)
-		run_handler(t, sig, &info);
+		signal_run_handler(t, sig, &info, NULL);
 }
 
 bool signal_take_eintr(struct task *t)
@@ -436,46 +499,78 @@ uint32_t signal_handlers_run(const struct task *t)
 static void queue_for_process(const siginfo_t *info)
 {
 	/* sysmon sleeps when this runs, so it holds no lock. */
-	lock_acquire(&signal_lock);
+	signals_lock();
 	add_locked(&process_pending, info);
-	lock_release(&signal_lock);
+	signals_unlock();
+}
+
+/* A bound task's kernel thread has the task's own mask and signal stack: the kernel has
+ * done everything but the task's own record of its mask. */
+static void deliver_bound(struct task *t, int sig, siginfo_t *info, ucontext_t *uc)
+{
+	uint64_t kernel_mask;
+
+	memcpy(&kernel_mask, &uc->uc_sigmask, sizeof(kernel_mask));
+	if (!(SYNCHRONOUS & SIG_BIT(sig)) && load_relaxed(&t->worker->in_runtime)) {
+		signals_lock();
+		add_locked(&t->pending, info);
+		signals_unlock();
+		or_acq_rel(&t->attention, ATTEND_SIGNAL);
+		return;
+	}
+	signal_run_handler(t, sig, info, uc);
+	memcpy(&uc->uc_sigmask, &kernel_mask, sizeof(kernel_mask));
 }
 
 static void trampoline(int sig, siginfo_t *info, void *context)
 {
 	struct task *t = self_task;
 	ucontext_t *uc = context;
-	uint64_t kernel_mask;
 
 	if (t == &sysmon_worker.self) {
 		queue_for_process(info);
 		return;
 	}
-	if (t == NULL) {
+	if (t == NULL)
 		t = task_self_slow();
-		if (t == NULL)
-			return;
+	if (t == NULL)
+		return;
+	if (t->bound) {
+		deliver_bound(t, sig, info, uc);
+		return;
 	}
-	/* The same fault inside its own handler ends the process, as natively. */
-	if ((SYNCHRONOUS & SIG_BIT(sig)) && info->si_code > 0 &&
-	    (load_relaxed(&t->sigmask) & SIG_BIT(sig))) {
+	/* On a worker's signal stack.  The same fault inside its own handler ends the
+	 * process, as natively; so does one that there is no stack left for. */
+	uintptr_t top = altstack_top(t, actions[sig].flags, uc->uc_mcontext.gregs[REG_RSP]);
+
+	if (t == &t->worker->self ||
+	    ((SYNCHRONOUS & SIG_BIT(sig)) && info->si_code > 0 &&
+	     (load_relaxed(&t->sigmask) & SIG_BIT(sig))) ||
+	    !task_interrupt(t, uc, top, sig, info))
 		default_action(sig);
-		return;
+}
+
+int signal_altstack(struct task *t, const stack_t *stack, stack_t *old)
+{
+	bool on = is_on_altstack(t, (uintptr_t)__builtin_frame_address(0));
+
+	if (t->bound)
+		return sys(SYS_sigaltstack, stack, old);
+	if (stack != NULL) {
+		if (on)
+			return -EPERM;
+		if (stack->ss_flags & ~(SS_DISABLE | SS_ONSTACK | SS_AUTODISARM_FLAG))
+			return -EINVAL;
+		if (!(stack->ss_flags & SS_DISABLE) && stack->ss_size < MINSIGSTKSZ_KERNEL)
+			return -ENOMEM;
 	}
-	if (info->si_code <= 0 && load_relaxed(&t->worker->in_runtime)) {
-		lock_acquire(&signal_lock);
-		add_locked(&t->pending, info);
-		lock_release(&signal_lock);
-		or_acq_rel(&t->attention, ATTEND_SIGNAL);
-		return;
+	if (old != NULL) {
+		*old = t->altstack;
+		old->ss_flags = on ? SS_ONSTACK : t->altstack.ss_size == 0 ? SS_DISABLE : 0;
 	}
-	kernel_mask = t->bound ? *(uint64_t *)&uc->uc_sigmask : worker_sigmask;
-	if (!t->bound)
-		sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
-	run_handler(t, sig, info);
-	/* The task may be on another worker now, whose signal stack and mask hold. */
-	sys(SYS_sigaltstack, 0, &uc->uc_stack);
-	memcpy(&uc->uc_sigmask, &kernel_mask, sizeof(kernel_mask));
+	if (stack != NULL)
+		t->altstack = stack->ss_flags & SS_DISABLE ? (stack_t){0} : *stack;
+	return 0;
 }
 
 /* --- actions ------------------------------------------------------------------------- */
@@ -486,7 +581,8 @@ static int install(int sig, const struct kernel_sigaction *act)
 
 	if (has_handler(act)) {
 		ours.handler = (void *)trampoline;
-		ours.flags = SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG |
+		/* SA_ONSTACK: a fault may be a full stack; a worker's signal stack is ours. */
+		ours.flags = SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG | SA_ONSTACK |
 			     (act->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT));
 		ours.restorer = (void *)signal_restorer;
 		ours.mask = ~SYNCHRONOUS;
@@ -501,7 +597,7 @@ int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sig
 	if (sig < 1 || sig >= N_SIGNALS || sig == SIG_PREEMPT || sig == SIG_SETXID ||
 	    (act != NULL && (sig == SIGKILL || sig == SIGSTOP)))
 		return -EINVAL;
-	lock_acquire(&signal_lock);
+	signals_lock();
 	struct kernel_sigaction before = actions[sig];
 	if (act != NULL)
 		r = install(sig, act);
@@ -514,7 +610,7 @@ int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sig
 			while (take_locked(&process_pending, SIG_BIT(sig), &info) != 0)
 				;
 	}
-	lock_release(&signal_lock);
+	signals_unlock();
 	if (old != NULL)
 		*old = before;
 	return r;
@@ -579,10 +675,10 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 int signal_suspend(struct task *t, uint64_t mask)
 {
 	uint64_t before = load_relaxed(&t->sigmask);
+	uint32_t handlers = t->handlers_run;
 
-	t->handlers_run = 0;
 	signal_set_mask(t, mask);
-	while (t->handlers_run == 0 && !(t->cancel_point &&
+	while (t->handlers_run == handlers && !(t->cancel_point &&
 					 (load_relaxed(&t->attention) & ATTEND_CANCEL)))
 		park_on(&t->never, 0, NO_DEADLINE);
 	signal_take_eintr(t);
@@ -617,13 +713,16 @@ void signal_init(struct task *main_task)
 		if (has_handler(&actions[sig]))
 			install(sig, &actions[sig]);
 	}
+	sys(SYS_sigaltstack, 0, &main_task->altstack);
+	if (main_task->altstack.ss_flags & SS_DISABLE)
+		main_task->altstack = (stack_t){0};
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, &mask);
 	store_relaxed(&main_task->sigmask, mask & ~OURS);
-	lock_acquire(&signal_lock);
+	signals_lock();
 	memset(classes, 0, sizeof(classes));
 	main_task->mask_class = class_find_locked(mask & ~OURS);
 	add_relaxed(&classes[main_task->mask_class].n, 1);
-	lock_release(&signal_lock);
+	signals_unlock();
 }
 
 void signal_fork_child(struct task *t)
@@ -640,5 +739,8 @@ void signal_fork_child(struct task *t)
 	add_relaxed(&classes[t->mask_class].n, 1);
 	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
 	uint64_t mask = load_relaxed(&t->sigmask);
+	stack_t none = {.ss_flags = SS_DISABLE};
+	/* The kernel thread is the task's own now, signal stack and mask too. */
+	sys(SYS_sigaltstack, t->altstack.ss_size != 0 ? &t->altstack : &none, 0);
 	sys_sigmask(SIG_SETMASK, &mask, NULL);
 }

@@ -30,7 +30,7 @@ extern uint8_t switch_has_fsgsbase __attribute__((visibility("hidden")));
  * sets it to kernel_call_interrupted, so that a flag raised after the check and before the
  * kernel is entered is not lost (as musl's cancellation points do).
  */
-long kernel_call_asm(volatile int *flag, long nr, const long args[6]);
+long kernel_call_asm(_Atomic int *flag, long nr, const long args[6]);
 extern const char kernel_call_begin[] __attribute__((visibility("hidden")));
 extern const char kernel_call_end[] __attribute__((visibility("hidden")));
 extern const char kernel_call_interrupted[] __attribute__((visibility("hidden")));
@@ -41,6 +41,9 @@ extern const char kernel_call_interrupted[] __attribute__((visibility("hidden"))
  * rt_sigreturn, which restores every register.
  */
 extern const char preempt_trampoline[] __attribute__((visibility("hidden")));
+
+/* handler(sig, info, context) on the stack that ends at top, which is 16-byte aligned. */
+void call_on_stack(void *top, void *handler, int sig, void *info, void *context);
 
 /* The restorer of our own signal actions: rt_sigreturn. */
 extern const char signal_restorer[] __attribute__((visibility("hidden")));

@@ -186,6 +186,32 @@ preempt_trampoline:
 	.cfi_endproc
 	.size	preempt_trampoline, . - preempt_trampoline
 
+/* void call_on_stack(top /rdi, handler /rsi, sig /edx, info /rcx, context /r8) */
+	.globl	call_on_stack
+	.hidden	call_on_stack
+	.type	call_on_stack, @function
+	.p2align 4
+call_on_stack:
+	.cfi_startproc
+	pushq	%rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbp, 0
+	movq	%rsp, %rbp
+	.cfi_def_cfa_register %rbp
+	movq	%rdi, %rsp
+	movq	%rsi, %rax
+	movl	%edx, %edi
+	movq	%rcx, %rsi
+	movq	%r8, %rdx
+	callq	*%rax
+	movq	%rbp, %rsp
+	popq	%rbp
+	.cfi_def_cfa %rsp, 8
+	.cfi_restore %rbp
+	retq
+	.cfi_endproc
+	.size	call_on_stack, . - call_on_stack
+
 	.globl	signal_restorer
 	.hidden	signal_restorer
 	.type	signal_restorer, @function

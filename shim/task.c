@@ -47,12 +47,11 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->result = NULL;
 	t->bound = t->is_main = false;
 	t->cancel_point = t->cancel_anywhere = false;
-	t->interrupt = 0;
+	store_relaxed(&t->interrupt, 0);
 	t->in_door = false;
 	t->cpu_tsc = 0;
 	store_relaxed(&t->spins_held, 0);
 	store_relaxed(&t->attention, 0);
-	store_relaxed(&t->in_kernel, 0);
 	store_relaxed(&t->park, PARK_RUNNING);
 	store_relaxed(&t->done, spec->detached ? DETACHED : 0);
 	store_relaxed(&t->joining, NULL);
@@ -447,7 +446,7 @@ void task_notice_cancel(struct task *t)
 	struct task *self = task_self();
 
 	or_acq_rel(&t->attention, ATTEND_CANCEL);
-	t->interrupt = 1;
+	store_release(&t->interrupt, 1);
 	runtime_enter(self);
 	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
 	fence_seq_cst();

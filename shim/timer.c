@@ -90,7 +90,8 @@ static void remove_locked(struct timer_heap *h, uint32_t i)
 {
 	struct timer_entry last = h->entries[--h->n];
 
-	store_relaxed(&h->entries[i].timer->heap, NULL);
+	/* Pairs with timer_disarm: all that was done to the timer, and fire, is over. */
+	store_release(&h->entries[i].timer->heap, NULL);
 	if (i == h->n)
 		return;
 	if (i > 0 && h->entries[(i - 1) / ARITY].when > last.when)
@@ -103,8 +104,9 @@ bool timer_disarm(struct timer *t)
 {
 	struct timer_heap *h;
 
-	/* A heap only ever loses a timer by its lock: look again under it. */
-	while ((h = load_relaxed(&t->heap)) != NULL) {
+	/* A heap only ever loses a timer by its lock: look again under it.  Pairs with
+	 * remove_locked: who finds it fired may use it again without the lock. */
+	while ((h = load_acquire(&t->heap)) != NULL) {
 		lock_acquire(&h->lock);
 		bool ours = load_relaxed(&t->heap) == h;
 		if (ours) {
