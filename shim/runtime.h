@@ -71,7 +71,9 @@ struct task {
 	struct worker *worker; /* who runs it; written before each switch to it */
 	void *sp;  /* saved stack pointer while it does not run */
 	void *tcb; /* its %fs: glibc's struct pthread */
-	struct task *_Atomic next; /* link in the global queue; owner: who holds it */
+	/* Link in the global queue, its owner's who holds the task; an adopted task's in
+	 * foreign.all, written once. */
+	struct task *_Atomic next;
 	_Atomic uint32_t park; /* enum park_state; a bound task's futex */
 	_Atomic uint32_t done; /* joiners wait here; see task.c for its bits */
 	_Atomic uint8_t life;  /* enum task_life */

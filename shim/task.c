@@ -11,7 +11,7 @@
 #include "slot.h"
 #include "switch.h"
 
-enum { PAGE = 4096, N_FOREIGN = 64 };
+enum { PAGE = 4096 };
 
 /*
  * Bits of task.done, which is one word so that an end meets a detach or join exactly once.
@@ -29,10 +29,11 @@ static struct task main_task;
 
 /* Main and the adopted tasks, which have no slot. */
 static struct {
-	struct lock lock;
+	struct task *main;
+	struct lock lock; /* writing the lists */
 	struct task *free; /* adopted tasks that ended */
-	struct task *all;  /* by free_next's twin, next */
-	struct task *live[N_FOREIGN];
+	/* Those that ever were, by next; their memory stays.  Read without the lock. */
+	struct task *_Atomic all;
 } foreign;
 
 _Static_assert(offsetof(struct task, tid) == 0, "task_tid() reads the first word");
@@ -59,7 +60,11 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->pending.set, 0);
 	memset(t->ext, 0, sizeof(t->ext));
 	memset(t->name, 0, sizeof(t->name));
-	/* Pairs with task_of_tid() and signals: what is above is visible. */
+}
+
+static void publish(struct task *t)
+{
+	/* Pairs with task_of_tid() and tasks_for_each(): t is filled in. */
 	store_release(&t->life, TASK_LIVE);
 }
 
@@ -94,6 +99,7 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 		spec->prepare(t, spec->prepare_arg);
 	t->sp = switch_prepare(top, task_first_run, t);
 	add_relaxed(&sched.n_tasks, 1);
+	publish(t);
 	signal_task_start(t);
 	*id = (uintptr_t)t->tcb;
 
@@ -115,7 +121,8 @@ void task_init_main(void)
 	sys(SYS_prctl, 16 /* PR_GET_NAME */, t->name);
 	self_task = t;
 	store_relaxed(&sched.n_tasks, 1);
-	foreign.live[0] = t;
+	foreign.main = t;
+	publish(t);
 }
 
 /* --- adoption ---------------------------------------------------------------------- */
@@ -138,6 +145,11 @@ static struct task *take_foreign(void)
 		fatal("no memory to adopt a thread", p);
 	t = (struct task *)((char *)p + sizeof(struct worker));
 	t->worker = (struct worker *)p;
+	lock_acquire(&foreign.lock);
+	store_relaxed(&t->next, load_relaxed(&foreign.all));
+	/* Pairs with tasks_for_each(): t is filled in, and free still. */
+	store_release(&foreign.all, t);
+	lock_release(&foreign.lock);
 	return t;
 }
 
@@ -154,9 +166,12 @@ static void bind_here(struct task *t)
 struct task *task_self_slow(void)
 {
 	const struct task_spec spec = {0};
+	uint64_t all = ~0ULL, mask;
 
 	if (!sched.live)
 		return NULL;
+	/* A handler would adopt the thread too, with our locks held. */
+	sys_sigmask(SIG_SETMASK, &all, &mask);
 	struct task *t = take_foreign();
 
 	begin_life(t, &spec);
@@ -164,33 +179,37 @@ struct task *task_self_slow(void)
 	t->tcb = read_fs_base();
 	t->tid = sys(SYS_gettid);
 	bind_here(t);
-	sys_sigmask(SIG_SETMASK, NULL, (uint64_t *)&t->sigmask);
+	store_relaxed(&t->sigmask, mask);
 	sys(SYS_prctl, 16 /* PR_GET_NAME */, t->name);
-	lock_acquire(&foreign.lock);
-	for (int i = 1; i < N_FOREIGN; i++) {
-		if (foreign.live[i] != NULL)
-			continue;
-		foreign.live[i] = t;
-		break;
-	}
-	lock_release(&foreign.lock);
+	publish(t);
+	signal_task_start(t);
 	self_task = t;
+	sys_sigmask(SIG_SETMASK, &mask, NULL);
 	if (host.adopted != NULL)
 		host.adopted(t);
 	return t;
 }
 
-void task_unadopt(struct task *t)
+/* What task_self_slow() began; foreign.lock held, or nobody else is there. */
+static void free_foreign(struct task *t)
 {
-	lock_acquire(&foreign.lock);
-	for (int i = 1; i < N_FOREIGN; i++)
-		if (foreign.live[i] == t)
-			foreign.live[i] = NULL;
 	store_relaxed(&t->life, TASK_FREE);
 	t->free_next = foreign.free;
 	foreign.free = t;
+}
+
+void task_unadopt(struct task *t)
+{
+	uint64_t all = ~0ULL, mask;
+
+	/* As in task_self_slow(). */
+	sys_sigmask(SIG_SETMASK, &all, &mask);
+	signal_task_end(t);
+	lock_acquire(&foreign.lock);
+	free_foreign(t);
 	lock_release(&foreign.lock);
 	self_task = NULL;
+	sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 /* --- the end ------------------------------------------------------------------------ */
@@ -326,32 +345,43 @@ int task_gone_error(uintptr_t id)
 	return t != NULL && (load_relaxed(&t->done) & DETACHED) ? -EINVAL : -ESRCH;
 }
 
+static bool is_live(const struct task *t)
+{
+	/* Pairs with publish(). */
+	return load_acquire(&t->life) == TASK_LIVE;
+}
+
 struct task *task_of_tid(int tid)
 {
 	struct task *t = NULL;
 
-	if (tid > SLOT_INDEX_MASK)
+	if (tid > SLOT_INDEX_MASK) {
 		t = slot_at(tid & SLOT_INDEX_MASK);
-	else
-		for (int i = 0; i < N_FOREIGN; i++)
-			if (foreign.live[i] != NULL && foreign.live[i]->tid == tid)
-				t = foreign.live[i];
-	/* Pairs with begin_life(). */
-	return t != NULL && load_acquire(&t->life) == TASK_LIVE && t->tid == tid ? t : NULL;
+		return t != NULL && is_live(t) && t->tid == tid ? t : NULL;
+	}
+	if (is_live(foreign.main) && foreign.main->tid == tid)
+		return foreign.main;
+	/* Pairs with take_foreign(). */
+	for (t = load_acquire(&foreign.all); t != NULL; t = load_relaxed(&t->next))
+		if (is_live(t) && t->tid == tid)
+			break;
+	return t;
 }
 
 void tasks_for_each(bool (*fn)(struct task *, void *), void *arg)
 {
 	uint32_t n = slot_count();
+	struct task *t = foreign.main;
 
-	for (int i = 0; i < N_FOREIGN; i++)
-		if (foreign.live[i] != NULL && load_acquire(&foreign.live[i]->life) == TASK_LIVE)
-			if (!fn(foreign.live[i], arg))
-				return;
+	if (is_live(t) && !fn(t, arg))
+		return;
+	/* Pairs with take_foreign(). */
+	for (t = load_acquire(&foreign.all); t != NULL; t = load_relaxed(&t->next))
+		if (is_live(t) && t != foreign.main && !fn(t, arg))
+			return;
 	for (uint32_t i = 1; i < n; i++) {
-		struct task *t = slot_at(i);
-		/* Pairs with begin_life(). */
-		if (t != NULL && load_acquire(&t->life) == TASK_LIVE && !fn(t, arg))
+		t = slot_at(i);
+		if (t != NULL && is_live(t) && !fn(t, arg))
 			return;
 	}
 }
@@ -484,14 +514,16 @@ void task_fork_child(struct task *t)
 	static struct worker child_worker;
 
 	memset(&child_worker, 0, sizeof(child_worker));
-	for (int i = 0; i < N_FOREIGN; i++)
-		foreign.live[i] = NULL;
 	foreign.lock.word = 0;
+	foreign.free = NULL;
+	for (struct task *f = load_relaxed(&foreign.all); f != NULL; f = load_relaxed(&f->next))
+		if (f != t)
+			free_foreign(f);
 	t->tid = sys(SYS_getpid);
 	t->worker = &child_worker;
 	bind_here(t);
 	t->is_main = true;
-	foreign.live[0] = t;
+	foreign.main = t;
 	store_relaxed(&sched.n_tasks, 1);
 	libc_unlink_tcb(t->tcb);
 }
