@@ -51,6 +51,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->interrupt, 0);
 	t->in_door = false;
 	t->cpu_tsc = 0;
+	t->altstack = (stack_t){0};
 	store_relaxed(&t->spins_held, 0);
 	store_relaxed(&t->attention, 0);
 	store_relaxed(&t->park, PARK_RUNNING);
