@@ -159,8 +159,9 @@ bench: deps all ## measure against native threads and Go
 .PHONY: asan tsan
 asan: ## run the unit tests under AddressSanitizer and UBSan
 	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN=-fsanitize=address,undefined unit-check
+# It cannot see fences, and gcc says so at each: what is tested here has none.
 tsan: ## run the unit tests under ThreadSanitizer
-	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN=-fsanitize=thread unit-check
+	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN='-fsanitize=thread -Wno-tsan' unit-check
 .PHONY: unit-check
 unit-check: units
 	$(Q)B=$(B) tests/run --units
