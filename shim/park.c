@@ -169,7 +169,7 @@ bool park_is_wanted(struct task *t)
 
 static void arm_deadline(struct task *t, ns_t deadline)
 {
-	struct proc *p = load_relaxed(&t->worker->proc);
+	struct proc *p = load_relaxed(&load_relaxed(&t->worker)->proc);
 	bool first = false;
 
 	if (timer_arm(&p->timers, &t->timer, deadline, &first) < 0)
@@ -285,7 +285,7 @@ static void wake_collected(struct list *from)
 /* The caller inside the runtime?  A wake from there must not leave it. */
 static bool enter_unless_inside(struct task *t)
 {
-	if (load_relaxed(&t->worker->in_runtime))
+	if (load_relaxed(&load_relaxed(&t->worker)->in_runtime))
 		return false;
 	runtime_enter(t);
 	return true;

@@ -68,7 +68,9 @@ struct pending_signals {
 struct task {
 	int tid; /* first: task_tid() reads it.  Constant while it lives */
 	_Atomic int attention; /* bits of enum attention; any worker */
-	struct worker *worker; /* who runs it; written before each switch to it */
+	/* Who runs it, or ran it last; written before each switch to it, read by all, who
+	 * then ask that worker's current. */
+	struct worker *_Atomic worker;
 	void *sp;  /* saved stack pointer while it does not run */
 	void *tcb; /* its %fs: glibc's struct pthread */
 	/* Link in the global queue, its owner's who holds the task; an adopted task's in
@@ -77,12 +79,14 @@ struct task {
 	_Atomic uint32_t park; /* enum park_state; a bound task's futex */
 	_Atomic uint32_t done; /* joiners wait here; see task.c for its bits */
 	_Atomic uint8_t life;  /* enum task_life */
-	bool bound;  /* owns its kernel thread and uses no processor */
+	/* Owns its kernel thread and uses no processor.  A plain bool that all read: it only
+	 * changes before the task is published, and in fork's child, where nobody else is. */
+	bool bound;
 	bool is_main;
 	bool adopted; /* its kernel thread is not ours */
 	bool c11;
 	_Atomic int spins_held; /* spinlocks held: not preempted; owner only */
-	bool in_door; /* owner only: between enter_kernel and leave_kernel */
+	_Atomic bool in_door; /* between enter_kernel and leave_kernel; sysmon reads it */
 	/* kernel_call's flag: do not enter the kernel.  Set after attention, by anyone. */
 	_Atomic int interrupt;
 	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
@@ -122,7 +126,8 @@ struct task {
 	bool tls_ready;	   /* the TCB has a dtv: it was used before */
 	struct task *free_next; /* pool's list */
 
-	uint64_t cpu_tsc;   /* time stamp ticks that it ran before the last switch to it */
+	/* Time stamp ticks that it ran before the last switch to it; owner writes, all read. */
+	_Atomic uint64_t cpu_tsc;
 	uint64_t run_start; /* time stamp of that switch */
 	char name[16];
 	/* interpose's: struct task_ext, which holds an _Unwind_Exception */
@@ -250,7 +255,7 @@ void runtime_leave_slow(struct task *t);
  */
 static inline struct worker *runtime_enter(struct task *t)
 {
-	struct worker *w = t->worker;
+	struct worker *w = load_relaxed(&t->worker);
 
 	store_relaxed(&w->in_runtime, 1);
 	compiler_barrier();
@@ -258,14 +263,14 @@ static inline struct worker *runtime_enter(struct task *t)
 		fence_seq_cst();
 	if (unlikely(load_relaxed(&w->proc) == NULL) && !t->bound) {
 		runtime_enter_slow(t);
-		w = t->worker;
+		w = load_relaxed(&t->worker);
 	}
 	return w;
 }
 
 static inline void runtime_leave(struct task *t)
 {
-	struct worker *w = t->worker;
+	struct worker *w = load_relaxed(&t->worker);
 
 	store_relaxed(&w->in_runtime, 0);
 	compiler_barrier();

@@ -244,7 +244,7 @@ void sched_kick(void)
 
 void ready(struct task *t)
 {
-	struct worker *w = self_task->worker;
+	struct worker *w = load_relaxed(&self_task->worker);
 	struct proc *p = load_relaxed(&w->proc);
 
 	if (t->bound) {
@@ -297,7 +297,7 @@ static void finish_switch(struct worker *w)
 /* Makes t the worker's current task, at time stamp tsc.  The switch itself follows. */
 static inline void run(struct worker *w, struct proc *p, struct task *t, bool inherit, uint64_t tsc)
 {
-	t->worker = w;
+	store_relaxed(&t->worker, w);
 	t->run_start = tsc;
 	store_relaxed(&w->current, t);
 	if (!inherit)
@@ -335,7 +335,7 @@ static inline void leave_for(struct task *t, struct worker *w, struct proc *p, s
 {
 	uint64_t tsc = __builtin_ia32_rdtsc();
 
-	t->cpu_tsc += tsc - t->run_start;
+	store_relaxed(&t->cpu_tsc, load_relaxed(&t->cpu_tsc) + tsc - t->run_start);
 	w->left = t;
 	w->after = after;
 	if (next != NULL) {
@@ -345,12 +345,12 @@ static inline void leave_for(struct task *t, struct worker *w, struct proc *p, s
 		store_relaxed(&w->current, NULL);
 		switch_to(&t->sp, w->self.sp, w->self.tcb);
 	}
-	finish_switch(t->worker);
+	finish_switch(load_relaxed(&t->worker));
 }
 
 void sched_leave(struct task *t, enum after_switch after)
 {
-	struct worker *w = t->worker;
+	struct worker *w = load_relaxed(&t->worker);
 	struct proc *p = load_relaxed(&w->proc);
 	bool inherit = false;
 	struct task *next = p != NULL ? pick_local(p, &inherit) : NULL;
@@ -395,7 +395,7 @@ void task_first_run(void *arg)
 {
 	struct task *t = arg;
 
-	finish_switch(t->worker);
+	finish_switch(load_relaxed(&t->worker));
 	runtime_leave(t);
 	host.task_main(t);
 	__builtin_unreachable();
@@ -796,14 +796,14 @@ static void want_proc(struct task *t)
 	struct proc *p = proc_take_idle();
 
 	if (p != NULL)
-		proc_own(t->worker, p);
+		proc_own(load_relaxed(&t->worker), p);
 	else
 		sched_leave(t, AFTER_REQUEUE);
 }
 
 void runtime_enter_slow(struct task *t)
 {
-	struct worker *w = t->worker;
+	struct worker *w = load_relaxed(&t->worker);
 
 	/* sysmon may be about to put it back: see runtime_enter(). */
 	lock_acquire(&retake_lock);
@@ -837,7 +837,7 @@ void enter_kernel(void)
 	struct proc *p = load_relaxed(&w->proc);
 
 	w->kernel_proc = p;
-	t->in_door = true;
+	store_relaxed(&t->in_door, true);
 	store_relaxed(&p->kernel_calls, load_relaxed(&p->kernel_calls) + 1);
 	store_relaxed(&w->proc, NULL);
 	/* Pairs with sysmon's CAS: it finds the queues as we left them. */
@@ -856,15 +856,15 @@ void leave_kernel(void)
 			runtime_leave_slow(t);
 		return;
 	}
-	struct worker *w = t->worker;
+	struct worker *w = load_relaxed(&t->worker);
 	struct proc *p = w->kernel_proc;
 	uint32_t in_kernel = PROC_IN_KERNEL;
 
 	/* A signal that came meanwhile may have left already: see preempted(). */
-	if (!t->in_door)
+	if (!load_relaxed(&t->in_door))
 		return;
 	store_relaxed(&w->in_runtime, 1);
-	t->in_door = false;
+	store_relaxed(&t->in_door, false);
 	w->kernel_proc = NULL;
 	/* Pairs with whoever took it and ran on it. */
 	if (likely(cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))) {

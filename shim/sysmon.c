@@ -296,7 +296,9 @@ static bool remind(void)
 		struct task *t = load_relaxed(&w->current);
 
 		/* A cancel is only urgent where libc blocks; elsewhere its time comes. */
-		int urgent = t == NULL ? 0 : ATTEND_SIGNAL | (t->in_door ? ATTEND_CANCEL : 0);
+		int urgent = 0;
+		if (t != NULL)
+			urgent = ATTEND_SIGNAL | (load_relaxed(&t->in_door) ? ATTEND_CANCEL : 0);
 
 		if (urgent == 0 || !(load_relaxed(&t->attention) & urgent))
 			continue;

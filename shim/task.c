@@ -49,8 +49,8 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->bound = t->is_main = false;
 	t->cancel_point = t->cancel_anywhere = false;
 	store_relaxed(&t->interrupt, 0);
-	t->in_door = false;
-	t->cpu_tsc = 0;
+	store_relaxed(&t->in_door, false);
+	store_relaxed(&t->cpu_tsc, 0);
 	t->altstack = (stack_t){0};
 	store_relaxed(&t->spins_held, 0);
 	store_relaxed(&t->attention, 0);
@@ -145,7 +145,7 @@ static struct task *take_foreign(void)
 	if (p < 0 && p > -4096)
 		fatal("no memory to adopt a thread", p);
 	t = (struct task *)((char *)p + sizeof(struct worker));
-	t->worker = (struct worker *)p;
+	store_relaxed(&t->worker, (struct worker *)p);
 	lock_acquire(&foreign.lock);
 	store_relaxed(&t->next, load_relaxed(&foreign.all));
 	/* Pairs with tasks_for_each(): t is filled in, and free still. */
@@ -157,11 +157,13 @@ static struct task *take_foreign(void)
 /* Makes the calling kernel thread a bound task's. */
 static void bind_here(struct task *t)
 {
+	struct worker *w = load_relaxed(&t->worker);
+
 	t->bound = true;
 	t->kernel_tid = sys(SYS_gettid);
-	t->worker->tid = t->kernel_tid;
-	store_relaxed(&t->worker->current, t);
-	store_relaxed(&t->worker->in_runtime, 0);
+	store_relaxed(&w->tid, t->kernel_tid);
+	store_relaxed(&w->current, t);
+	store_relaxed(&w->in_runtime, 0);
 }
 
 struct task *task_self_slow(void)
@@ -441,7 +443,7 @@ void task_hold_spin(struct task *t, int delta)
 
 ns_t task_cpu_ns(struct task *t)
 {
-	uint64_t tsc = t->cpu_tsc;
+	uint64_t tsc = load_relaxed(&t->cpu_tsc);
 
 	if (t == self_task)
 		tsc += __builtin_ia32_rdtsc() - t->run_start;
@@ -481,7 +483,7 @@ void task_notice_cancel(struct task *t)
 	runtime_enter(self);
 	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
 	fence_seq_cst();
-	struct worker *w = t->worker;
+	struct worker *w = load_relaxed(&t->worker);
 	if (!park_cancel(t, -EINTR) && w != NULL && t != self && load_relaxed(&w->current) == t)
 		preempt_worker(w);
 	runtime_leave(self);
@@ -521,7 +523,7 @@ void task_fork_child(struct task *t)
 		if (f != t)
 			free_foreign(f);
 	t->tid = sys(SYS_getpid);
-	t->worker = &child_worker;
+	store_relaxed(&t->worker, &child_worker);
 	bind_here(t);
 	t->is_main = true;
 	foreign.main = t;

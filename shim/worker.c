@@ -49,7 +49,7 @@ int worker_init_self(struct worker *w)
 	w->signal_stack_size = SIGNAL_STACK;
 	uintptr_t tcb = (p + size - libc_facts.tcb_size) / align * align;
 	w->self.tcb = (void *)tcb;
-	w->self.worker = w;
+	store_relaxed(&w->self.worker, w);
 	w->stack_top = (char *)((tcb + libc_facts.tcb_size - libc_facts.static_size) &
 				~(uintptr_t)(CACHE_LINE - 1));
 	libc_tcb_init_worker(w->self.tcb, 0, &w->self);
