@@ -7,8 +7,10 @@
  * kernel may still stop it, hence the futex.  After Go's lock_futex.go and Drepper's
  * "Futexes are tricky", mutex 2.
  *
- * Order, outermost first: retake, all-tasks list, timer heap, bucket (two buckets: lower
- * address first), sched.  ready() takes sched at most; the slot pool's lock is a leaf.
+ * Order, outermost first: resize, timer heap, bucket (two buckets: the lower address
+ * first), setid, sched.  Leaves, under which no other is taken: retake, signal, the pool of
+ * slots, the adopted tasks, libc's list of stacks.  Nobody is woken under a bucket's lock:
+ * ready() may start a kernel thread, which takes setid and sched.
  */
 #ifndef PGREEN_LOCK_H
 #define PGREEN_LOCK_H

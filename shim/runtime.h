@@ -223,7 +223,7 @@ struct sched {
 	int pid;
 	_Atomic(struct worker *) poller; /* the idle worker that sleeps until next timer */
 	_Atomic ns_t poll_until;
-	_Atomic int n_tasks; /* alive, main and adopted included */
+	_Atomic int n_tasks; /* alive, main included, adopted ones not */
 	_Atomic int reminders; /* some running task may have to be told again to look up */
 	_Atomic bool worker_failed; /* no worker could be started: sysmon tries again */
 	bool live; /* the runtime is awake */

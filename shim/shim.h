@@ -209,7 +209,7 @@ void task_hold_spin(struct task *t, int delta);
 /* CPU time that t has used, ns. */
 ns_t task_cpu_ns(struct task *t);
 
-/* Number of tasks alive, main included. */
+/* Number of tasks alive, main included, adopted ones not. */
 int task_count(void);
 
 /* While on, a pending cancel ends the caller's waits with -EINTR. */

@@ -3,14 +3,15 @@
  * slot.h: a task's memory.
  *
  *   low                                                                         high
- *   | guard | stack, grows down ...          | static TLS | TCB | struct task |
+ *   | unused | guard | stack, grows down ... | static TLS | TCB | struct task |
  *
  * Slots of one size class are cut from large MAP_NORESERVE slabs, so that the number of
  * tasks is bounded neither by vm.max_map_count nor by the memory that they do not touch.
  * A slot is never unmapped: its struct task and TCB stay valid for who looks at a stale
- * pthread_t, and are used again.  Its stack's pages are given back when it goes idle.
+ * pthread_t, and are used again.  Its stack's pages are given back when it goes idle, or,
+ * for the few that the next creation will use, soon after.
  *
- * Inside the runtime, or before it is awake.
+ * The lock is a leaf.  Tasks, outside the runtime too: code of shim/ is not preempted.
  */
 #ifndef PGREEN_SLOT_H
 #define PGREEN_SLOT_H
@@ -33,7 +34,7 @@ int slot_take(size_t stack_size, size_t guard_size, struct task **t);
 /* Gives a slot back.  Its task has left the stack. */
 void slot_give(struct task *t);
 
-/* Gives the stacks of idle slots back to the kernel; sysmon, when little happens. */
+/* Gives the stacks of idle slots back to the kernel; sysmon, once a second. */
 void slot_trim(void);
 
 /* Links a fresh slot's TCB on libc's list; after libc_tcb_init. */
@@ -46,9 +47,7 @@ void *slot_stack_top(const struct task *t);
 struct task *slot_at(uint32_t index);
 uint32_t slot_count(void);
 
-/* Gives a task that needs no slot (main, adopted) an entry in the table. */
-
-/* After fork, in the child: every slot but t's is idle. */
+/* After fork, in the child: every task but t is gone.  Their slots are not used again. */
 void slot_fork_child(struct task *t);
 
 #endif
