@@ -324,14 +324,12 @@ int libc_tcb_init(void *tcb, int tid, bool fresh, void *task)
 	return 0;
 }
 
-void libc_link_tcbs(void *first, size_t step, size_t n)
+void libc_link_tcb(void *tcb)
 {
 	if (stack_list_lock == NULL)
 		return;
 	lock_acquire(stack_list_lock);
-	for (size_t i = 0; i < n; i++)
-		list_push_back(stack_user, (struct list *)((char *)first + i * step +
-							   libc_facts.list));
+	list_push_back(stack_user, (struct list *)((char *)tcb + libc_facts.list));
 	lock_release(stack_list_lock);
 }
 

@@ -60,9 +60,9 @@ int libc_tcb_init(void *tcb, int tid, bool fresh, void *task);
 /* A TCB for a worker: nothing in it but what our own code needs; no malloc. */
 void libc_tcb_init_worker(void *tcb, int tid, void *task);
 
-/* Links n TCBs, step bytes apart, on ld.so's list of threads, so that a later dlopen gives
- * them its TLS image and fork's child finds itself there. */
-void libc_link_tcbs(void *first, size_t step, size_t n);
+/* Links a TCB on ld.so's list of threads, so that a later dlopen gives it its TLS image and
+ * fork's child finds itself there. */
+void libc_link_tcb(void *tcb);
 
 /* After fork, in the child: the list forgot everybody but the caller. */
 void libc_unlink_tcb(void *tcb);

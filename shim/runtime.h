@@ -199,7 +199,6 @@ struct worker {
 	/* sysmon's: a worker whose processor was taken while it ran */
 	ns_t seen_cpu;
 	_Atomic bool stray; /* lost its processor unannounced and has not noticed */
-	ns_t stray_since;
 } __attribute__((aligned(CACHE_LINE)));
 
 enum { MAX_PROCS = 1024 };
@@ -217,7 +216,6 @@ struct sched {
 	struct worker *_Atomic all_workers;
 	_Atomic int n_strays;  /* workers that lost their processor unannounced; retake_lock */
 	_Atomic int n_workers; /* alive, sysmon not counted */
-	_Atomic int n_idle_workers;
 	_Atomic int n_procs;
 	_Atomic int n_procs_ever; /* the highest number there has been */
 	int pid;
@@ -306,7 +304,6 @@ _Noreturn void worker_loop(struct worker *w);
 void sched_kick(void); /* a processor is idle and work was pushed: wake one worker */
 void sched_push(struct task *t);
 void proc_release(struct proc *p);
-struct proc *proc_take_idle_locked(void);
 bool worker_start(struct proc *p, bool spinning);
 void proc_hand_off(struct proc *p);
 

@@ -124,7 +124,7 @@ static void idle_push_locked(struct proc *p)
 	store_relaxed(&sched.n_idle_procs, load_relaxed(&sched.n_idle_procs) + 1);
 }
 
-struct proc *proc_take_idle_locked(void)
+static struct proc *proc_take_idle_locked(void)
 {
 	struct proc *p = sched.idle_procs;
 
@@ -617,7 +617,6 @@ static void idle_list_push(struct worker *w)
 	lock_acquire(&sched.lock);
 	w->next_idle = sched.idle_workers;
 	sched.idle_workers = w;
-	add_relaxed(&sched.n_idle_workers, 1);
 	lock_release(&sched.lock);
 }
 
@@ -631,7 +630,6 @@ static bool idle_list_remove(struct worker *w)
 		if (*at != w)
 			continue;
 		*at = w->next_idle;
-		add_relaxed(&sched.n_idle_workers, -1);
 		found = true;
 		break;
 	}
@@ -643,10 +641,8 @@ struct worker *idle_list_pop_locked(void)
 {
 	struct worker *w = sched.idle_workers;
 
-	if (w != NULL) {
+	if (w != NULL)
 		sched.idle_workers = w->next_idle;
-		add_relaxed(&sched.n_idle_workers, -1);
-	}
 	return w;
 }
 

@@ -312,7 +312,7 @@ void slot_trim(void)
 
 void slot_link_tcb(struct task *t)
 {
-	libc_link_tcbs(t->tcb, 0, 1);
+	libc_link_tcb(t->tcb);
 }
 
 struct task *slot_at(uint32_t index)
