@@ -172,8 +172,9 @@ enum after_switch {
 };
 
 struct worker {
-	/* in_runtime and proc are the two sides of the take-away protocol. */
+	/* The take-away protocol's words: see runtime_enter(). */
 	_Atomic int in_runtime;
+	_Atomic bool must_look;	   /* sysmon takes the processor, or has; retake_lock */
 	struct proc *_Atomic proc; /* NULL: none; written by itself and by sysmon */
 	struct proc *kernel_proc;  /* the one it entered the kernel with */
 	struct task *_Atomic current; /* what it runs; NULL: its own stack */
@@ -242,11 +243,12 @@ void runtime_leave_slow(struct task *t);
  * Every call from a task into the scheduler is between these two.  Returns its worker.
  *
  * sysmon takes the processor of a worker that the kernel blocks without a word:
- *	sysmon: w->proc = NULL; membarrier; is w->in_runtime 0?  taken : put it back
- *	worker: w->in_runtime = 1; compiler barrier; is w->proc NULL?  wait for one
+ *	sysmon: w->wanted = 1; membarrier; is w->in_runtime 0 and w->proc still p?  take it
+ *	worker: w->in_runtime = 1; compiler barrier; is w->wanted?  wait for retake_lock
  * The membarrier stands for the fence that the worker does not pay for: either sysmon sees
- * in_runtime, or the worker sees that its processor is gone.  Between the two looks sysmon
- * holds retake_lock, which the slow path takes before it believes in the loss.
+ * in_runtime, or the worker sees that it is wanted.  sysmon holds retake_lock meanwhile,
+ * and w->proc changes behind the worker's back only when it is really taken: a worker that
+ * is past the test may read it as often as it likes.
  *
  * No preemption can fall between the load of t->worker and the store: code of the library
  * is not preempted.
@@ -259,7 +261,9 @@ static inline struct worker *runtime_enter(struct task *t)
 	compiler_barrier();
 	if (unlikely(sched.need_fence))
 		fence_seq_cst();
-	if (unlikely(load_relaxed(&w->proc) == NULL) && !t->bound) {
+	/* None: in a door, where what libc calls has called us. */
+	if (unlikely(load_relaxed(&w->must_look) || load_relaxed(&w->proc) == NULL) &&
+	    !t->bound) {
 		runtime_enter_slow(t);
 		w = load_relaxed(&t->worker);
 	}

@@ -801,14 +801,15 @@ void runtime_enter_slow(struct task *t)
 {
 	struct worker *w = load_relaxed(&t->worker);
 
-	/* sysmon may be about to put it back: see runtime_enter(). */
+	/* sysmon may be about to take it: see runtime_enter(). */
 	lock_acquire(&retake_lock);
+	store_relaxed(&w->must_look, false);
 	if (load_relaxed(&w->stray)) {
 		store_relaxed(&w->stray, false);
 		add_relaxed(&sched.n_strays, -1);
 	}
 	lock_release(&retake_lock);
-	if (load_relaxed(&w->proc) == NULL)
+	if (load_relaxed(&w->proc) == NULL && !load_relaxed(&t->bound))
 		want_proc(t);
 }
 

@@ -117,19 +117,19 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 
 	lock_acquire(&retake_lock);
 	if (load_relaxed(&w->proc) == p && !load_relaxed(&w->in_runtime)) {
-		store_relaxed(&w->proc, NULL);
+		store_relaxed(&w->wanted, 1);
 		if (sched.need_fence)
 			fence_seq_cst();
 		else
 			sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-		taken = !load_relaxed(&w->in_runtime);
+		taken = !load_acquire(&w->in_runtime) && load_relaxed(&w->proc) == p;
 		if (taken) {
+			store_relaxed(&w->proc, NULL);
 			w->seen_cpu = cpu_of(w);
 			store_relaxed(&w->stray, true);
 			add_relaxed(&sched.n_strays, 1);
-		} else {
-			store_relaxed(&w->proc, p);
 		}
+		store_release(&w->wanted, 0);
 	}
 	lock_release(&retake_lock);
 	return taken;
