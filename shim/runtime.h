@@ -243,10 +243,10 @@ void runtime_leave_slow(struct task *t);
  * Every call from a task into the scheduler is between these two.  Returns its worker.
  *
  * sysmon takes the processor of a worker that the kernel blocks without a word:
- *	sysmon: w->wanted = 1; membarrier; is w->in_runtime 0 and w->proc still p?  take it
- *	worker: w->in_runtime = 1; compiler barrier; is w->wanted?  wait for retake_lock
+ *	sysmon: w->must_look = 1; membarrier; w->in_runtime 0 and w->proc still p?  take it
+ *	worker: w->in_runtime = 1; compiler barrier; must_look?  wait for retake_lock
  * The membarrier stands for the fence that the worker does not pay for: either sysmon sees
- * in_runtime, or the worker sees that it is wanted.  sysmon holds retake_lock meanwhile,
+ * in_runtime, or the worker sees that it must look.  sysmon holds retake_lock meanwhile,
  * and w->proc changes behind the worker's back only when it is really taken: a worker that
  * is past the test may read it as often as it likes.
  *

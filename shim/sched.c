@@ -797,10 +797,33 @@ static void want_proc(struct task *t)
 		sched_leave(t, AFTER_REQUEUE);
 }
 
+/* Comes back from the announced kernel with a processor; inside the runtime. */
+static void close_door(struct task *t, struct worker *w)
+{
+	struct proc *p = w->kernel_proc;
+	uint32_t in_kernel = PROC_IN_KERNEL;
+
+	store_relaxed(&t->in_door, false);
+	w->kernel_proc = NULL;
+	/* Pairs with whoever took it and ran on it. */
+	if (likely(cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))) {
+		store_relaxed(&p->owner, w);
+		store_relaxed(&w->proc, p);
+	} else {
+		want_proc(t);
+	}
+}
+
 void runtime_enter_slow(struct task *t)
 {
 	struct worker *w = load_relaxed(&t->worker);
 
+	/* What libc calls inside a door has called us (malloc, and it a mutex): the door ends
+	 * here, and leave_kernel() finds it closed. */
+	if (load_relaxed(&t->in_door)) {
+		close_door(t, w);
+		return;
+	}
 	/* sysmon may be about to take it: see runtime_enter(). */
 	lock_acquire(&retake_lock);
 	store_relaxed(&w->must_look, false);
@@ -853,23 +876,13 @@ void leave_kernel(void)
 			runtime_leave_slow(t);
 		return;
 	}
-	struct worker *w = load_relaxed(&t->worker);
-	struct proc *p = w->kernel_proc;
-	uint32_t in_kernel = PROC_IN_KERNEL;
-
-	/* A signal that came meanwhile may have left already: see preempted(). */
+	/* It may be closed already: see runtime_enter_slow() and preempted(). */
 	if (!load_relaxed(&t->in_door))
 		return;
+	struct worker *w = load_relaxed(&t->worker);
+
 	store_relaxed(&w->in_runtime, 1);
-	store_relaxed(&t->in_door, false);
-	w->kernel_proc = NULL;
-	/* Pairs with whoever took it and ran on it. */
-	if (likely(cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))) {
-		store_relaxed(&p->owner, w);
-		store_relaxed(&w->proc, p);
-	} else {
-		want_proc(t);
-	}
+	close_door(t, w);
 	runtime_leave(t);
 }
 

@@ -46,6 +46,7 @@ static struct {
 	struct slot_class classes[N_CLASSES];
 	struct task **table; /* SLOT_INDEX_MASK + 1 pointers, by index */
 	_Atomic uint32_t n;  /* indices given out */
+	uint32_t salt;	     /* makes tids differ from other processes', which may share objects */
 	bool no_guards;	     /* the kernel has no MADV_GUARD_INSTALL: mprotect */
 } pool;
 
@@ -101,6 +102,15 @@ static int class_of(size_t size)
 	return c < N_CLASSES ? c : -1;
 }
 
+static void new_salt(void)
+{
+	/* Any bits that two processes are unlikely to share. */
+	uint64_t mixed = (__builtin_ia32_rdtsc() ^ (uint64_t)sys(SYS_getpid) << 40) *
+			 0x9e3779b97f4a7c15ULL;
+
+	pool.salt = mixed >> 32 & SLOT_INDEX_MASK;
+}
+
 int slot_init(void)
 {
 	size_t size = (SLOT_INDEX_MASK + 1) * sizeof(struct task *);
@@ -113,6 +123,7 @@ int slot_init(void)
 		return -EAGAIN;
 	pool.table = (struct task **)p;
 	pool.n = 1; /* index 0 is nobody's */
+	new_salt();
 	return 0;
 }
 
@@ -249,7 +260,7 @@ int slot_take(size_t stack_size, size_t guard_size, struct task **out)
 	t->stack_size = stack_size;
 	set_guard(t, t->stack_low - guard_size, guard_size);
 	t->generation = t->generation % SLOT_GENERATIONS + 1;
-	t->tid = (int)t->generation << SLOT_INDEX_BITS | (int)t->index;
+	t->tid = (int)t->generation << SLOT_INDEX_BITS | (int)(t->index ^ pool.salt);
 	*out = t;
 	return 0;
 }
@@ -315,6 +326,11 @@ void slot_link_tcb(struct task *t)
 	libc_link_tcb(t->tcb);
 }
 
+struct task *slot_of_tid(int tid)
+{
+	return slot_at(((uint32_t)tid & SLOT_INDEX_MASK) ^ pool.salt);
+}
+
 struct task *slot_at(uint32_t index)
 {
 	if (index == 0 || index >= slot_count())
@@ -331,6 +347,7 @@ uint32_t slot_count(void)
 void slot_fork_child(struct task *mine)
 {
 	pool.lock.word = 0;
+	new_salt();
 	for (int c = 0; c < N_CLASSES; c++) {
 		struct slot_class *k = &pool.classes[c];
 		k->free = k->free_clean = NULL;

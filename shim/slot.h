@@ -47,6 +47,9 @@ void *slot_stack_top(const struct task *t);
 struct task *slot_at(uint32_t index);
 uint32_t slot_count(void);
 
+/* The task of the slot that a virtual tid names, alive or not, or NULL. */
+struct task *slot_of_tid(int tid);
+
 /* After fork, in the child: every task but t is gone.  Their slots are not used again. */
 void slot_fork_child(struct task *t);
 

@@ -117,7 +117,7 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 
 	lock_acquire(&retake_lock);
 	if (load_relaxed(&w->proc) == p && !load_relaxed(&w->in_runtime)) {
-		store_relaxed(&w->wanted, 1);
+		store_relaxed(&w->must_look, true);
 		if (sched.need_fence)
 			fence_seq_cst();
 		else
@@ -129,7 +129,6 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 			store_relaxed(&w->stray, true);
 			add_relaxed(&sched.n_strays, 1);
 		}
-		store_release(&w->wanted, 0);
 	}
 	lock_release(&retake_lock);
 	return taken;

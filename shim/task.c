@@ -359,7 +359,7 @@ struct task *task_of_tid(int tid)
 	struct task *t = NULL;
 
 	if (tid > SLOT_INDEX_MASK) {
-		t = slot_at(tid & SLOT_INDEX_MASK);
+		t = slot_of_tid(tid);
 		return t != NULL && is_live(t) && t->tid == tid ? t : NULL;
 	}
 	if (is_live(foreign.main) && foreign.main->tid == tid)
