@@ -3,11 +3,14 @@
  * signals.c: masks, handlers, waiting for signals and sending them, in a program with
  * threads.
  */
+#include <poll.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 
 #include "check.h"
 
@@ -228,6 +231,133 @@ static void test_actions(void)
 	CHECK(sigaction(SIGKILL, &act, NULL) == -1 && errno == EINVAL);
 	CHECK(sigaction(SIGSTOP, &act, NULL) == -1 && errno == EINVAL);
 	CHECK(sigaction(SIGKILL, NULL, &old) == 0);
+}
+
+/* A handler may change what it interrupted: a fault is repaired. */
+static int good = 5;
+
+static void repair(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	(void)sig;
+	CHECK(info->si_addr == (void *)16);
+	CHECK(uc->uc_mcontext.gregs[REG_RDX] == 16);
+	uc->uc_mcontext.gregs[REG_RDX] = (greg_t)&good;
+	n_handled++;
+}
+
+static void *fault_thread(void *arg)
+{
+	for (int i = 1; i <= ROUNDS; i++) {
+		int got, *from = (int *)16;
+
+		__asm__ volatile("movl (%1), %0" : "=r"(got), "+d"(from));
+		CHECK(got == 5 && from == &good);
+		CHECK(n_handled == i);
+	}
+	n_handled = 0;
+	return arg;
+}
+
+static void test_fault(void)
+{
+	struct sigaction act = {.sa_sigaction = repair, .sa_flags = SA_SIGINFO};
+
+	CHECK(sigaction(SIGSEGV, &act, NULL) == 0);
+	in_thread(fault_thread, NULL);
+	fault_thread(NULL);
+}
+
+/* And sees it: a loop of one instruction ends when the handler has met it there. */
+static void leave_loop(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	const unsigned char *at = (const unsigned char *)uc->uc_mcontext.gregs[REG_RIP];
+
+	(void)sig;
+	(void)info;
+	/* jmp to itself */
+	if (at[0] == 0xeb && at[1] == 0xfe)
+		uc->uc_mcontext.gregs[REG_RIP] += 2;
+}
+
+static void *loop_thread(void *arg)
+{
+	_Atomic bool *in_loop = arg;
+
+	*in_loop = true;
+	__asm__ volatile("1: .byte 0xeb, 0xfe");
+	*in_loop = false;
+	return arg;
+}
+
+static void test_context(void)
+{
+	struct sigaction act = {.sa_sigaction = leave_loop, .sa_flags = SA_SIGINFO};
+	static _Atomic bool in_loop;
+
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	pthread_t thread = start(loop_thread, &in_loop);
+	while (!in_loop)
+		sleep_ms(1);
+	for (long long end = now_ms() + 15000; in_loop; sleep_ms(1)) {
+		CHECK(now_ms() < end);
+		CHECK_OK(pthread_kill(thread, SIGUSR1));
+	}
+	join(thread);
+}
+
+/* siglongjmp out of a handler: the mask is what it was at sigsetjmp. */
+static __thread sigjmp_buf place;
+
+static void jump(int sig)
+{
+	CHECK(is_blocked(sig));
+	siglongjmp(place, sig);
+}
+
+static void *jump_thread(void *arg)
+{
+	for (volatile int i = 0; i < ROUNDS; i++) {
+		int sig = sigsetjmp(place, 1);
+
+		CHECK(!is_blocked(SIGSEGV) && !is_blocked(SIGUSR1));
+		if (sig == 0) {
+			raise(SIGSEGV);
+			CHECK(false);
+		}
+		if (sig == SIGSEGV) {
+			raise(SIGUSR1);
+			CHECK(false);
+		}
+		CHECK(sig == SIGUSR1);
+		/* Without the mask nothing is put back. */
+		if (sigsetjmp(place, 0) == 0)
+			raise(SIGUSR1);
+		CHECK(is_blocked(SIGUSR1));
+		unblock(SIGUSR1);
+	}
+	return arg;
+}
+
+static void test_jump(void)
+{
+	handle(SIGSEGV, jump, 0);
+	handle(SIGUSR1, jump, 0);
+	/* A buffer from before the first thread. */
+	volatile bool again = false;
+	sigset_t usr2 = set_of(SIGUSR2);
+	CHECK(sigprocmask(SIG_BLOCK, &usr2, NULL) == 0);
+	if (sigsetjmp(place, 1) == 0) {
+		become_threaded();
+		unblock(SIGUSR2);
+		again = true;
+		siglongjmp(place, 1);
+	}
+	CHECK(again && is_blocked(SIGUSR2));
+	in_thread(jump_thread, NULL);
+	jump_thread(NULL);
 }
 
 /* --- to a thread --------------------------------------------------------------------------- */
@@ -750,36 +880,50 @@ static void *count_on(void *arg)
 	}
 }
 
-/* Stopped and continued as a whole, by SIGSTOP and by SIGTSTP to itself. */
-static void test_stop(void)
+static void expect_stop(pid_t pid, int sig)
 {
 	int status;
-	char c;
+
+	CHECK(waitpid(pid, &status, WUNTRACED) == pid);
+	CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == sig);
+}
+
+/* Stopped and continued as a whole, by itself and by others. */
+static void test_stop(void)
+{
+	char buf[4096];
+	int status;
 
 	CHECK(pipe(go) == 0);
 	pid_t pid = fork();
 	if (pid == 0) {
 		static _Atomic int n;
 
+		/* Its parent is of the same session: the group is not orphaned. */
 		setpgid(0, 0);
 		start(count_on, &n);
 		wait_until(&n, 5);
 		raise(SIGTSTP);
-		pause();
+		for (;;)
+			pause();
 	}
 	close(go[1]);
-	/* An orphaned process group does not stop for SIGTSTP: then it just goes on. */
-	CHECK(waitpid(pid, &status, WUNTRACED | WNOHANG) == 0);
-	sleep_ms(50);
-	CHECK(kill(pid, SIGSTOP) == 0);
-	CHECK(waitpid(pid, &status, WUNTRACED) == pid);
-	CHECK(WIFSTOPPED(status));
-	CHECK(kill(pid, SIGCONT) == 0);
-	for (int i = 0; i < 100; i++)
-		CHECK(read(go[0], &c, 1) == 1);
-	CHECK(kill(pid, SIGTERM) == 0);
-	while (waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status))
+	expect_stop(pid, SIGTSTP);
+	for (int round = 0; round < 3; round++) {
+		struct pollfd p = {.fd = go[0], .events = POLLIN};
+
+		/* What was written before is all there is. */
+		for (int n = 0; poll(&p, 1, 20) == 1; n++)
+			CHECK(n < 10 && read(go[0], buf, sizeof(buf)) > 0);
 		CHECK(kill(pid, SIGCONT) == 0);
+		for (int i = 0; i < 20; i++)
+			CHECK(read(go[0], buf, 1) == 1);
+		CHECK(kill(pid, SIGSTOP) == 0);
+		expect_stop(pid, SIGSTOP);
+	}
+	CHECK(kill(pid, SIGTERM) == 0);
+	CHECK(kill(pid, SIGCONT) == 0);
+	CHECK(waitpid(pid, &status, 0) == pid);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 }
 
@@ -879,25 +1023,17 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"masks", test_masks},
-	    {"handlers", test_handlers},
-	    {"actions", test_actions},
-	    {"parked", test_parked},
-	    {"computing", test_computing},
-	    {"errors", test_errors},
-	    {"tids", test_tids},
-	    {"sigwait", test_sigwait},
-	    {"queue", test_queue},
-	    {"timedwait", test_timedwait},
-	    {"suspend", test_suspend},
-	    {"self", test_self},
-	    {"all-parked", test_all_parked},
-	    {"one-open", test_one_open},
-	    {"timer", test_timer},
-	    {"children", test_children},
-	    {"default", test_default},
-	    {"stop", test_stop},
-	    {"old", test_old},
+	    {"masks", test_masks},         {"handlers", test_handlers},
+	    {"actions", test_actions},     {"fault", test_fault},
+	    {"context", test_context},     {"jump", test_jump},
+	    {"parked", test_parked},       {"computing", test_computing},
+	    {"errors", test_errors},       {"tids", test_tids},
+	    {"sigwait", test_sigwait},     {"queue", test_queue},
+	    {"timedwait", test_timedwait}, {"suspend", test_suspend},
+	    {"self", test_self},           {"all-parked", test_all_parked},
+	    {"one-open", test_one_open},   {"timer", test_timer},
+	    {"children", test_children},   {"default", test_default},
+	    {"stop", test_stop},           {"old", test_old},
 	    {"storm", test_storm},
 	};
 
