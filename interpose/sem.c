@@ -11,7 +11,7 @@
  * The protocol is the same for those that other processes share; they wait in the kernel,
  * where libc's own would, by door 4.
  */
-#include "wrap.h"
+#include "waiting.h"
 
 #include <linux/futex.h>
 
@@ -68,14 +68,11 @@ static int wait_for_token(struct semaphore *s, const struct until *u)
 			   FUTEX_BITSET_MATCH_ANY);
 }
 
-/* Whether a wait that returned -EINTR ends so.  A handler with SA_RESTART ends only waits
- * with a deadline: the kernel does not begin those anew (signal(7), futex(2)). */
-static bool is_interrupted(struct task *t, const struct until *u, uint32_t handlers)
+/* Whether a wait that returned -EINTR ends so.  The kernel does not begin one with a
+ * deadline anew, after any handler (signal(7), futex(2)). */
+static bool ends(struct task *t, const struct until *u, uint32_t handlers)
 {
-	bool must = signal_take_eintr(t);
-
-	return must || task_cancel_wanted(t) ||
-	       (u->abstime != NULL && signal_handlers_run(t) != handlers);
+	return is_interrupted(t, u->abstime != NULL, handlers) || task_cancel_wanted(t);
 }
 
 static int take_slow(struct semaphore *s, struct task *t, const struct until *u)
@@ -89,7 +86,7 @@ static int take_slow(struct semaphore *s, struct task *t, const struct until *u)
 			return 0;
 		signal_take_eintr(t);
 		r = wait_for_token(s, u);
-		if (r == -ETIMEDOUT || (r == -EINTR && is_interrupted(t, u, handlers))) {
+		if (r == -ETIMEDOUT || (r == -EINTR && ends(t, u, handlers))) {
 			atomic_fetch_sub_explicit(&s->data, WAITER, memory_order_acq_rel);
 			return r;
 		}

@@ -11,21 +11,12 @@
 #include "signal.h"
 #include "sleep.h"
 #include "thread.h"
+#include "waiting.h"
 
 #include <linux/futex.h>
 #include <stdarg.h>
 
-enum { TASK_TIDS = 1 << 22 }; /* tids of tasks begin here: the kernel's PID_MAX_LIMIT */
-
 /* --- waiting -------------------------------------------------------------------------- */
-
-/* What of a task's state tells whether a call ended for a handler. */
-static bool is_interrupted(struct task *t, bool by_any, uint32_t handlers)
-{
-	bool must = signal_take_eintr(t);
-
-	return must || (by_any && signal_handlers_run(t) != handlers);
-}
 
 /* Calls that the kernel does not begin anew after any handler (signal(7)). */
 static bool is_never_restarted(long nr)
@@ -288,7 +279,7 @@ static long call_futex(struct task *t, const long a[6])
 static long call_kill(struct task *t, int tgid, int tid, int sig, long nr,
 		      const long a[6])
 {
-	if (tid >= TASK_TIDS || task_of_tid(tid) != NULL) {
+	if (tid >= FIRST_TASK_TID || task_of_tid(tid) != NULL) {
 		if (tgid != 0 && tgid != getpid())
 			return -ESRCH;
 		return thread_kill_tid(tid, sig);

@@ -31,6 +31,15 @@ static inline uint64_t sigset_word(const sigset_t *set)
 	return set->__val[0];
 }
 
+/* Whether a handler ends the call that was begun when so many had run, and has just returned
+ * -EINTR: one without SA_RESTART, or any. */
+static inline bool is_interrupted(struct task *t, bool by_any, uint32_t handlers)
+{
+	bool must = signal_take_eintr(t);
+
+	return must || (by_any && signal_handlers_run(t) != handlers);
+}
+
 static inline void waiting_begin(struct waiting *w, struct task *t, const sigset_t *mask)
 {
 	cancel_enter(t);

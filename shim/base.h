@@ -16,6 +16,7 @@
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define CACHE_LINE 64
+enum { PAGE = 4096 };
 
 /* The orders are in the names, so that a reader sees each one (nsync's habit). */
 #define load_relaxed(p) atomic_load_explicit(p, memory_order_relaxed)
@@ -44,6 +45,11 @@
 static inline void cpu_relax(void)
 {
 	__builtin_ia32_pause();
+}
+
+static inline size_t round_up(size_t n, size_t to)
+{
+	return (n + to - 1) / to * to;
 }
 
 /* A circular doubly linked list; the head is a node.  Not atomic. */

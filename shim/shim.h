@@ -44,6 +44,10 @@ static inline struct task *task_self(void)
 	return __builtin_expect(t != NULL, 1) ? t : task_self_slow();
 }
 
+/* Tasks have tids from here on, but for main and the adopted: the kernel's lie below (its
+ * PID_MAX_LIMIT). */
+enum { FIRST_TASK_TID = 1 << 22 };
+
 /* The first word of every task is its tid, for the fast path of mutexes. */
 static inline int task_tid(const struct task *t)
 {

@@ -13,7 +13,6 @@
 #endif
 
 enum {
-	PAGE = 4096,
 	SLOT_MIN = 8 * PAGE,
 	/* Up to 2^47 bytes, all that a process has; a class fits in a task's byte. */
 	CLASS_STEPS = 8,
@@ -49,11 +48,6 @@ static struct {
 	uint32_t salt;	     /* makes tids differ from other processes', which may share objects */
 	bool no_guards;	     /* the kernel has no MADV_GUARD_INSTALL: mprotect */
 } pool;
-
-static size_t round_up(size_t n, size_t to)
-{
-	return (n + to - 1) / to * to;
-}
 
 static size_t task_room(void)
 {

@@ -23,6 +23,7 @@ enum {
 	SLOT_INDEX_MASK = (1 << SLOT_INDEX_BITS) - 1,
 	SLOT_GENERATIONS = 255, /* so a tid stays below 2^30, as futex words demand */
 };
+_Static_assert(1 << SLOT_INDEX_BITS == FIRST_TASK_TID, "generations count from 1");
 
 int slot_init(void); /* 0 or -EAGAIN */
 

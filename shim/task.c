@@ -11,8 +11,6 @@
 #include "slot.h"
 #include "switch.h"
 
-enum { PAGE = 4096 };
-
 /*
  * Bits of task.done, which is one word so that an end meets a detach or join exactly once.
  * DETACHED and JOINING are never set together, and each has one owner, who frees the slot:
@@ -139,9 +137,9 @@ static struct task *take_foreign(void)
 	lock_release(&foreign.lock);
 	if (t != NULL)
 		return t;
-	size_t size = sizeof(struct task) + sizeof(struct worker);
-	long p = sys(SYS_mmap, 0, (size + PAGE - 1) / PAGE * PAGE, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t size = round_up(sizeof(struct task) + sizeof(struct worker), PAGE);
+	long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
 	if (p < 0 && p > -4096)
 		fatal("no memory to adopt a thread", p);
 	t = (struct task *)((char *)p + sizeof(struct worker));
@@ -358,7 +356,7 @@ struct task *task_of_tid(int tid)
 {
 	struct task *t = NULL;
 
-	if (tid > SLOT_INDEX_MASK) {
+	if (tid >= FIRST_TASK_TID) {
 		t = slot_of_tid(tid);
 		return t != NULL && is_live(t) && t->tid == tid ? t : NULL;
 	}

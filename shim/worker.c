@@ -18,18 +18,12 @@
 #include "switch.h"
 
 enum {
-	PAGE = 4096,
 	WORKER_STACK = 64 * 1024,
 	SIGNAL_STACK = 64 * 1024, /* at least AT_MINSIGSTKSZ: 11 KiB with AMX */
 	/* More kernel threads than this are never started: blocked tasks wait then
 	 * (Go ends the program at 10,000). */
 	WORKERS_MOST = 8192,
 };
-
-static size_t round_up(size_t n, size_t to)
-{
-	return (n + to - 1) / to * to;
-}
 
 int worker_init_self(struct worker *w)
 {
