@@ -7,24 +7,33 @@
  * one; __nusers holders; __kind the type and flags.  So static initialisers and mutexes
  * that were locked before the runtime woke stay valid.
  *
- * Process-shared, robust and priority-inheriting mutexes are seen by other processes or by
- * the kernel, and go to the real functions.
+ * Process-shared and robust mutexes are seen by other processes or by the kernel, and go to
+ * the real functions.  Priority-inheriting ones and those with a ceiling are like all
+ * others: the kernel does not schedule tasks, so there is no priority to inherit or raise.
  */
 #include "mutex.h"
 
 enum {
 	KIND_TYPE = 3,
 	KIND_ROBUST = 16,
-	KIND_PRIO_INHERIT = 32,
 	KIND_PRIO_PROTECT = 64,
 	KIND_SHARED = 128,
 	KIND_REAL = KIND_ROBUST | KIND_SHARED,
 };
 
-static inline _Atomic uint32_t *word_of(pthread_mutex_t *m)
+/* The lock word.  Where the mutex has a ceiling libc keeps that in __lock, which is then
+ * never 0, and leaves __spins and __elision alone. */
+static inline _Atomic uint32_t *word_of(pthread_mutex_t *m, int kind)
 {
-	return (_Atomic uint32_t *)&m->__data.__lock;
+	size_t at = unlikely(kind & KIND_PRIO_PROTECT) ? offsetof(pthread_mutex_t, __data.__spins)
+						       : offsetof(pthread_mutex_t, __data.__lock);
+
+	return (_Atomic uint32_t *)((char *)m + at);
 }
+_Static_assert(offsetof(pthread_mutex_t, __data.__spins) % 4 == 0 &&
+		       offsetof(pthread_mutex_t, __data.__list) -
+				       offsetof(pthread_mutex_t, __data.__spins) == 4,
+	       "two shorts make a word");
 
 static inline int kind_of(const pthread_mutex_t *m)
 {
@@ -34,7 +43,7 @@ static inline int kind_of(const pthread_mutex_t *m)
 /* Normal or adaptive and of our own: no owner to look at.  Elision flags do not matter. */
 static inline bool is_plain(int kind)
 {
-	int type = kind & (KIND_TYPE | KIND_REAL);
+	int type = kind & (KIND_TYPE | KIND_REAL | KIND_PRIO_PROTECT);
 
 	return type == PTHREAD_MUTEX_TIMED_NP || type == PTHREAD_MUTEX_ADAPTIVE_NP;
 }
@@ -47,30 +56,30 @@ static inline void own(pthread_mutex_t *m, struct task *t)
 
 /* --- taking and leaving the word ---------------------------------------------------------- */
 
-static inline bool word_try(pthread_mutex_t *m)
+static inline bool word_try(pthread_mutex_t *m, int kind)
 {
 	uint32_t free = 0;
 
 	/* Pairs with word_release: what the last holder wrote is visible. */
-	return atomic_compare_exchange_strong_explicit(word_of(m), &free, 1, memory_order_acquire,
-						       memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(word_of(m, kind), &free, 1,
+						       memory_order_acquire, memory_order_relaxed);
 }
 
-static inline int word_take(pthread_mutex_t *m, ns_t deadline)
+static inline int word_take(pthread_mutex_t *m, int kind, ns_t deadline)
 {
-	return likely(word_try(m)) ? 0 : -lock_slow(word_of(m), false, deadline);
+	return likely(word_try(m, kind)) ? 0 : -lock_slow(word_of(m, kind), false, deadline);
 }
 
-static inline void word_release(pthread_mutex_t *m)
+static inline void word_release(pthread_mutex_t *m, int kind)
 {
 	uint32_t held = 1;
 
 	/* Pairs with word_try and lock_slow.  A CAS and not a swap: a word that says waiters
 	 * is only given up under the bucket's lock, so that it can be handed over. */
-	if (unlikely(!atomic_compare_exchange_strong_explicit(word_of(m), &held, 0,
+	if (unlikely(!atomic_compare_exchange_strong_explicit(word_of(m, kind), &held, 0,
 							      memory_order_release,
 							      memory_order_relaxed)))
-		unlock_slow(word_of(m));
+		unlock_slow(word_of(m, kind));
 }
 
 /* --- lock ------------------------------------------------------------------------------------ */
@@ -98,7 +107,7 @@ static int lock_checked(pthread_mutex_t *m, struct task *t, int kind, ns_t deadl
 
 	if (r != 0)
 		return r < 0 ? 0 : r;
-	r = word_take(m, deadline);
+	r = word_take(m, kind, deadline);
 	if (r != 0)
 		return r;
 	m->__data.__count = 1;
@@ -126,8 +135,8 @@ EXPORT int pthread_mutex_lock(pthread_mutex_t *m)
 	if (unlikely(t == NULL))
 		return real.pthread_mutex_lock(m);
 	if (likely(is_plain(kind))) {
-		if (unlikely(!word_try(m)))
-			lock_slow(word_of(m), false, NO_DEADLINE);
+		if (unlikely(!word_try(m, kind)))
+			lock_slow(word_of(m, kind), false, NO_DEADLINE);
 		own(m, t);
 		return 0;
 	}
@@ -151,7 +160,7 @@ EXPORT int pthread_mutex_trylock(pthread_mutex_t *m)
 		if (r != 0)
 			return r < 0 ? 0 : r;
 	}
-	if (!word_try(m))
+	if (!word_try(m, kind))
 		return EBUSY;
 	if (type == PTHREAD_MUTEX_RECURSIVE_NP)
 		m->__data.__count = 1;
@@ -170,11 +179,11 @@ static int lock_until(pthread_mutex_t *m, struct task *t, clockid_t clock,
 	r = relock(m, t, kind);
 	if (r != 0)
 		return r < 0 ? 0 : r;
-	if (!word_try(m)) {
+	if (!word_try(m, kind)) {
 		r = deadline_at(clock, abstime, &deadline);
 		if (r != 0)
 			return r;
-		r = -lock_slow(word_of(m), false, deadline);
+		r = -lock_slow(word_of(m, kind), false, deadline);
 		if (r != 0)
 			return r;
 	}
@@ -221,13 +230,13 @@ static int unlock_checked(pthread_mutex_t *m, struct task *t, int kind)
 	int type = kind & KIND_TYPE;
 
 	if (m->__data.__owner != task_tid(t) ||
-	    (type == PTHREAD_MUTEX_ERRORCHECK_NP && m->__data.__lock == 0))
+	    (type == PTHREAD_MUTEX_ERRORCHECK_NP && *word_of(m, kind) == 0))
 		return EPERM;
 	if (type == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0)
 		return 0;
 	m->__data.__owner = 0;
 	m->__data.__nusers--;
-	word_release(m);
+	word_release(m, kind);
 	return 0;
 }
 
@@ -243,7 +252,7 @@ EXPORT int pthread_mutex_unlock(pthread_mutex_t *m)
 					: unlock_checked(m, t, kind);
 	m->__data.__owner = 0;
 	m->__data.__nusers--;
-	word_release(m);
+	word_release(m, kind);
 	return 0;
 }
 ALIAS(__pthread_mutex_unlock, pthread_mutex_unlock);
@@ -258,7 +267,9 @@ ALIAS(__pthread_mutex_destroy, pthread_mutex_destroy);
 
 _Atomic uint32_t *mutex_word(pthread_mutex_t *m)
 {
-	return kind_of(m) & KIND_REAL ? NULL : word_of(m);
+	int kind = kind_of(m);
+
+	return kind & KIND_REAL ? NULL : word_of(m, kind);
 }
 
 int mutex_check_owner(pthread_mutex_t *m, struct task *t)
@@ -275,26 +286,29 @@ int mutex_check_owner(pthread_mutex_t *m, struct task *t)
 unsigned mutex_leave(pthread_mutex_t *m)
 {
 	unsigned depth = m->__data.__count;
+	int kind = kind_of(m);
 
-	if (kind_of(m) & KIND_REAL) {
+	if (kind & KIND_REAL) {
 		real.pthread_mutex_unlock(m);
 		return depth;
 	}
 	m->__data.__owner = 0;
 	m->__data.__nusers--;
-	word_release(m);
+	word_release(m, kind);
 	return depth;
 }
 
 /* Takes it back: had says that the word is ours already, contended that others may wait. */
 void mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had, bool contended)
 {
-	if (kind_of(m) & KIND_REAL) {
+	int kind = kind_of(m);
+
+	if (kind & KIND_REAL) {
 		lock_real(m);
 		return;
 	}
-	if (!had && (contended || !word_try(m)))
-		lock_slow(word_of(m), contended, NO_DEADLINE);
+	if (!had && (contended || !word_try(m, kind)))
+		lock_slow(word_of(m, kind), contended, NO_DEADLINE);
 	m->__data.__count = depth;
 	own(m, t);
 }
