@@ -35,8 +35,9 @@ static pthread_cond_t *cond_of(cnd_t *c)
 
 EXPORT int thrd_create(thrd_t *id, thrd_start_t start, void *arg)
 {
-	return thrd_error_of(
-	    thread_create(id, NULL, (void *(*)(void *))(void *)start, arg, true));
+	int r = thread_create(id, NULL, (void *(*)(void *))(void *)start, arg, true);
+
+	return r == ENOSYS ? real.thrd_create(id, start, arg) : thrd_error_of(r);
 }
 
 EXPORT int thrd_join(thrd_t id, int *result)

@@ -141,7 +141,8 @@ struct real {
 extern struct real real __attribute__((visibility("hidden")));
 
 /*
- * Fills the table; returns NULL, or the name of a WRAP symbol that this libc lacks.
+ * Fills the table; returns NULL, or the name of a WRAP or REALONLY symbol that this libc
+ * lacks: the first pthread_create says so, and the program runs native.
  * For constructors, ours or on demand another library's: repeated calls are free.
  * Takes no lock of ours, allocates nothing, and never asks dlsym: a lookup that fails
  * calls malloc, and malloc may be in the middle of calling us.

@@ -12,8 +12,21 @@
 
 /* --- waking the runtime ------------------------------------------------------------------ */
 
-/* A libc that the runtime cannot stand on: threads are native. */
+/* A libc that the runtime cannot stand on: it never wakes, and threads are native. */
 static bool runs_native;
+
+/* Whether the real functions are all there; says once if not. */
+static bool has_real_functions(void)
+{
+	const char *missing = real_init();
+	char text[128];
+
+	if (missing == NULL)
+		return true;
+	snprintf(text, sizeof(text), "this libc lacks %s: threads run native", missing);
+	message(text);
+	return false;
+}
 
 static void *probe_thread(void *probe)
 {
@@ -55,6 +68,10 @@ static int wake_runtime(void)
 
 	if (likely(runtime_is_running()))
 		return 0;
+	if (!has_real_functions()) {
+		runs_native = true;
+		return ENOSYS;
+	}
 	host = (struct host){
 		.first_thread = first_thread,
 		.task_main = task_main,
@@ -66,7 +83,7 @@ static int wake_runtime(void)
 	if (adopted_key == 0)
 		pthread_key_create(&adopted_key, adopted_ends);
 	r = -runtime_start();
-	if (r == ENOSYS)
+	if (r == ENOSYS) /* and has said why */
 		runs_native = true;
 	return r;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wrap.h: the one header of ours that a wrapper file includes.
+ * wrap.h: what every wrapper file includes, first, itself or by another header of
+ * interpose/: libc's real functions (real.h) and the runtime's doors (shim.h).
  *
  * How to wrap another function:
  * 1. Change its row in symbols.def to WRAP (or TWIN for another name of a wrapper).

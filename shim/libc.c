@@ -184,7 +184,7 @@ const char *libc_probe(void)
 	char *resp;
 
 	if (libc_version() < 234)
-		return "glibc 2.34 or later is needed";
+		return "glibc 2.34 or later is needed: threads run native";
 	allocate_tls = dlsym(RTLD_DEFAULT, "_dl_allocate_tls");
 	allocate_tls_init = dlsym(RTLD_DEFAULT, "_dl_allocate_tls_init");
 	static_info = dlsym(RTLD_DEFAULT, "_dl_get_tls_static_info");
@@ -200,10 +200,10 @@ const char *libc_probe(void)
 	    !offset_of("_thread_db_pthread_cancelhandling", &f->cancelhandling) ||
 	    !offset_of("_thread_db_pthread_specific", &f->specific) ||
 	    !offset_of("_thread_db_pthread_report_events", &report_events))
-		return "this libc lacks a symbol that the runtime needs";
+		return "this libc lacks a symbol that the runtime needs: threads run native";
 	if (key_size != sizeof(struct pthread_key_slot) ||
 	    value_size != sizeof(struct pthread_key_value))
-		return "this libc's keys have an unknown layout";
+		return "this libc's keys have an unknown layout: threads run native";
 	static_info(&f->static_size, &f->static_align);
 	/* nptl/descr.h: bool specific_used, report_events, user_stack in a row. */
 	f->specific_used = report_events - 1;
@@ -216,9 +216,9 @@ const char *libc_probe(void)
 	f->self_task = (char *)&self_task - (char *)fs;
 	dl_iterate_phdr(visit_object, fs);
 	if (f->tls_size == 0)
-		return "libc's own thread-local storage was not found";
+		return "libc's own thread-local storage was not found: threads run native";
 	if (*(int *)((char *)fs + f->tid) != sys(SYS_gettid))
-		return "the thread id is not where this libc says";
+		return "the thread id is not where this libc says: threads run native";
 	find_stack_lists();
 	return NULL;
 }

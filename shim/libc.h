@@ -46,7 +46,8 @@ struct pthread_key_value {
 
 extern struct libc_facts libc_facts __attribute__((visibility("hidden")));
 
-/* Learns the facts.  NULL, or why this libc will not do.  Once, before threads. */
+/* Learns the facts.  NULL, or a line for the user: why this libc will not do, and what comes
+ * of it.  Once, before threads. */
 const char *libc_probe(void);
 
 /* Called in a thread that glibc made: what can only be seen there. */

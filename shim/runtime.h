@@ -409,6 +409,5 @@ void setid_inherit(struct worker *w);
 
 /* --- diag.c ------------------------------------------------------------------------ */
 _Noreturn void fatal(const char *what, long value);
-void message(const char *text);
 
 #endif

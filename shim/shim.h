@@ -165,6 +165,9 @@ extern struct host host __attribute__((visibility("hidden")));
 int runtime_start(void);
 bool runtime_is_live(void);
 
+/* A line on stderr, after "pgreen: ".  Anyone, anywhere. */
+void message(const char *text);
+
 /* Awake, and with workers: not in a forked child that has created no thread yet. */
 bool runtime_is_running(void);
 
