@@ -40,8 +40,9 @@ PROGS     := $(patsubst tests/progs/%.c,$(B)/progs/%,$(wildcard tests/progs/*.c)
 LIB_CFLAGS := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -fPIC -fvisibility=hidden -fno-plt \
 	-ftls-model=initial-exec -fno-omit-frame-pointer \
 	-fasynchronous-unwind-tables -fno-stack-protector -pthread -Ishim
-# No version of the library may want a symbol that libc does not have.
-LIB_LDFLAGS := -shared -Wl,-z,defs -Wl,-z,now -Wl,-z,initfirst
+# No symbol may be missing at run time, and every row of symbols.def that is ours must have
+# its body (--no-undefined-version).
+LIB_LDFLAGS := -shared -Wl,-z,defs -Wl,-z,now -Wl,-z,initfirst -Wl,--no-undefined-version
 CLI_CFLAGS  := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -pthread \
 	-DPGREEN_VERSION='"$(VERSION)"'
 CLI_LIBS    := -ljansson -lxxhash -ldl -lm
@@ -168,8 +169,8 @@ unit-check: units
 
 # ---- keeping it in shape ----------------------------------------------------
 
-C_FILES  := $(wildcard shim/*.[ch] shim/cli/*.[ch] interpose/*.[ch] samples/*.c tests/unit/*.[ch] tests/progs/*.c)
-SH_FILES := $(wildcard tests/*.sh tests/run tests/bench/run .ci/run)
+C_FILES  := $(wildcard shim/*.[ch] shim/cli/*.[ch] interpose/*.[ch] samples/*.c tests/unit/*.[ch] tests/progs/*.[ch] tests/bench/*.c)
+SH_FILES := $(wildcard tests/*.sh tests/run tests/helpers.bash tests/bench/run .ci/run)
 
 # Left out: Annex K's functions, which glibc has not; arguments that could be swapped;
 # names beginning with __, which we interpose; and a va_list that clang 14 does not
