@@ -832,7 +832,7 @@ void runtime_enter_slow(struct task *t)
 		add_relaxed(&sched.n_strays, -1);
 	}
 	lock_release(&retake_lock);
-	if (load_relaxed(&w->proc) == NULL && !load_relaxed(&t->bound))
+	if (load_relaxed(&w->proc) == NULL && !t->bound)
 		want_proc(t);
 }
 

@@ -142,7 +142,7 @@ static char *map_slab(size_t slot_size, uint32_t *n)
 
 static bool address_space_is_short(void)
 {
-	struct rlimit limit;
+	struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
 
 	return sys(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit) == 0 &&
 	       limit.rlim_cur != RLIM_INFINITY;

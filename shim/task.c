@@ -69,7 +69,7 @@ static void publish(struct task *t)
 
 int task_create(const struct task_spec *spec, uintptr_t *id)
 {
-	struct task *self = task_self(), *t;
+	struct task *self = self_task, *t;
 	void *top;
 
 	/* slot_take and libc_tcb_init may call malloc and wait for libc's locks: not

@@ -406,7 +406,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; argc > 1 && i < sizeof(measurements) / sizeof(*measurements);
 	     i++) {
 		const struct measurement *m = &measurements[i];
-		if (strcmp(m->name, argv[1]))
+		if (strcmp(m->name, argv[1]) != 0)
 			continue;
 		m->run(argc > 2 ? atol(argv[2]) : m->n);
 		return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;

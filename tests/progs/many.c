@@ -77,6 +77,7 @@ static long memory_kib(long *n_kernel_threads)
 	long rss = 0, page_tables = 0;
 
 	CHECK(f != NULL);
+	*n_kernel_threads = 0;
 	while (fgets(line, sizeof(line), f) != NULL) {
 		sscanf(line, "VmRSS: %ld", &rss);
 		sscanf(line, "VmPTE: %ld", &page_tables);
@@ -138,6 +139,7 @@ int main(int argc, char **argv)
 	release_all();
 	for (intptr_t i = 0; i < n_threads; i++)
 		CHECK(join(threads[i]) == (void *)i);
+	free(threads);
 	printf("%d threads, each as it was\n", n_threads);
 	return 0;
 }
