@@ -45,19 +45,25 @@ native() {
 # bounded CMD...: runs CMD for PGREEN_TEST_LIMIT seconds at most.  What hangs is
 # described on stderr, killed with all its process group, and has status 124.
 bounded() {
-	local limit=${PGREEN_TEST_LIMIT:-60} program watchdog first status=0
+	local limit=${PGREEN_TEST_LIMIT:-60} program watchdog first group stderr status=0
 
-	# timeout gives the program a process group, and ends it if we are killed.
-	timeout -k 5 "$((limit + 10))" "$@" <&0 3>&- &
+	# timeout gives the program a process group, and ends it if we are killed.  A
+	# subshell, which no signal ends: a job that died so and was told of, between any two
+	# commands, is none that wait -n would wait for.
+	(
+		trap - DEBUG ERR EXIT
+		exec {stderr}>&2 2>/dev/null # its words about the program would hold pids
+		timeout -k 5 "$((limit + 10))" "$@" 2>&"$stderr" {stderr}>&- || exit
+	) <&0 3>&- &
 	program=$!
 	sleep "$limit" >/dev/null 2>&1 3>&- &
 	watchdog=$!
-	# The shell's own words on a program that a signal ended would hold its pid.
 	wait -n -p first "$program" "$watchdog" 2>/dev/null || status=$?
 	if [[ $first == "$watchdog" ]]; then
 		echo "still running after $limit s: $*" >&2
 		describe_tree "$program" >&2
-		kill -KILL -- "-$program"
+		read -r group <"/proc/$program/task/$program/children" || :
+		kill -KILL -- "-$group"
 		wait "$program" 2>/dev/null
 		return 124
 	fi
