@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * trap-adopt.c CASE: threads that libc starts by itself, which call what any thread may.
+ */
+#include <aio.h>
+#include <fcntl.h>
+#include <mqueue.h>
+#include <netdb.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+
+#include "check.h"
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static pthread_key_t key;
+static long count; /* plain: mutex */
+static int n_notified;
+static _Atomic int n_ended;
+static _Atomic bool over;
+
+static void value_ends(void *value)
+{
+	CHECK(value == &key);
+	n_ended++;
+}
+
+/* In a thread of libc's. */
+static void notified(union sigval value)
+{
+	CHECK(value.sival_int == 4711);
+	CHECK(!pthread_equal(pthread_self(), (pthread_t)0));
+	CHECK(pthread_getspecific(key) == NULL);
+	CHECK_OK(pthread_setspecific(key, &key));
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	count++;
+	n_notified++;
+	CHECK_OK(pthread_cond_broadcast(&cond));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	sched_yield();
+}
+
+/* One that waits for tasks, and makes some. */
+static void notified_waits(union sigval value)
+{
+	long before;
+
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	before = count;
+	while (count == before)
+		CHECK_OK(pthread_cond_wait(&cond, &mutex));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	CHECK(in_thread(do_nothing, &key) == &key);
+	sleep_ms(1);
+	notified(value);
+}
+
+static struct sigevent event(void (*notify)(union sigval))
+{
+	return (struct sigevent){
+	    .sigev_notify = SIGEV_THREAD,
+	    .sigev_notify_function = notify,
+	    .sigev_value.sival_int = 4711,
+	};
+}
+
+/* Threads of the program's, which use the same mutex and condition. */
+static void *contend(void *arg)
+{
+	while (!over) {
+		CHECK_OK(pthread_mutex_lock(&mutex));
+		count++;
+		if (count % 64 == 0)
+			sched_yield(); /* while it is held */
+		CHECK_OK(pthread_cond_broadcast(&cond));
+		CHECK_OK(pthread_mutex_unlock(&mutex));
+		if (arg != NULL)
+			sleep_ms(1);
+	}
+	return NULL;
+}
+
+static void *wait_notified(void *arg)
+{
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	while (n_notified < (int)(intptr_t)arg)
+		CHECK_OK(pthread_cond_wait(&cond, &mutex));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	return NULL;
+}
+
+static void wait_for(int n)
+{
+	pthread_t contenders[4], waiters[4];
+
+	for (int i = 0; i < 4; i++) {
+		contenders[i] = start(contend, (void *)(intptr_t)(i != 0));
+		waiters[i] = start(wait_notified, (void *)(intptr_t)n);
+	}
+	wait_notified((void *)(intptr_t)n);
+	for (int i = 0; i < 4; i++)
+		join(waiters[i]);
+	over = true;
+	for (int i = 0; i < 4; i++)
+		join(contenders[i]);
+}
+
+static timer_t make_timer(void (*notify)(union sigval), int ms)
+{
+	struct sigevent ev = event(notify);
+	timer_t timer;
+	struct itimerspec spec = {
+	    .it_value.tv_nsec = ms * 1000000L,
+	    .it_interval.tv_nsec = ms * 1000000L,
+	};
+
+	CHECK(timer_create(CLOCK_MONOTONIC, &ev, &timer) == 0);
+	CHECK(timer_settime(timer, 0, &spec, NULL) == 0);
+	return timer;
+}
+
+/* A timer's thread ends soon after its last notification, and with it its values. */
+static void wait_ended(timer_t timer)
+{
+	CHECK(timer_delete(timer) == 0);
+	for (long long begun = now_ms(); n_ended < n_notified;) {
+		CHECK(now_ms() - begun < 10000);
+		sleep_ms(1);
+	}
+}
+
+static void timers(void)
+{
+	timer_t timer;
+
+	become_threaded();
+	timer = make_timer(notified, 3);
+	wait_for(30);
+	wait_ended(timer);
+}
+
+/* The timer, and its helper thread, are there before the program's first thread. */
+static void timer_first(void)
+{
+	timer_t timer = make_timer(notified, 3);
+
+	sleep_ms(10);
+	wait_for(30);
+	wait_ended(timer);
+}
+
+static void timer_waits(void)
+{
+	timer_t timer;
+
+	become_threaded();
+	timer = make_timer(notified_waits, 5);
+	wait_for(10);
+	CHECK(timer_delete(timer) == 0);
+}
+
+static void aio(void)
+{
+	enum { N = 8 };
+	static char buffers[N][64];
+	struct aiocb cbs[N];
+	int fd = open("/proc/self/exe", O_RDONLY);
+
+	become_threaded();
+	CHECK(fd >= 0);
+	for (int i = 0; i < N; i++) {
+		cbs[i] = (struct aiocb){
+		    .aio_fildes = fd,
+		    .aio_buf = buffers[i],
+		    .aio_nbytes = 64,
+		    .aio_sigevent = event(notified),
+		};
+		CHECK(aio_read(&cbs[i]) == 0);
+	}
+	wait_for(N);
+	for (int i = 0; i < N; i++) {
+		CHECK(aio_error(&cbs[i]) == 0);
+		CHECK(aio_return(&cbs[i]) == 64);
+		CHECK(memcmp(buffers[i], "\177ELF", 4) == 0);
+	}
+}
+
+static void *suspend(void *arg)
+{
+	static char buffer[64];
+	struct aiocb cb = {
+	    .aio_fildes = *(int *)arg, .aio_buf = buffer, .aio_nbytes = 64};
+	const struct aiocb *list[] = {&cb};
+
+	CHECK(aio_read(&cb) == 0);
+	while (aio_error(&cb) == EINPROGRESS)
+		CHECK(aio_suspend(list, 1, NULL) == 0 || errno == EINTR ||
+		      errno == EAGAIN);
+	CHECK(aio_error(&cb) == 0 && aio_return(&cb) == 1 && buffer[0] == 'x');
+	return NULL;
+}
+
+static void aio_waits(void)
+{
+	int fds[2];
+	pthread_t thread;
+
+	CHECK(pipe(fds) == 0);
+	thread = start(suspend, &fds[0]);
+	sleep_ms(20);
+	CHECK(write(fds[1], "x", 1) == 1);
+	join(thread);
+}
+
+static void lookups(void)
+{
+	enum { N = 4 };
+	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+	struct gaicb cbs[N], *list[N];
+
+	become_threaded();
+	for (int i = 0; i < N; i++) {
+		struct sigevent ev = event(notified);
+
+		cbs[i] = (struct gaicb){
+		    .ar_name = "127.0.0.1", .ar_service = "80", .ar_request = &hints};
+		list[i] = &cbs[i];
+		CHECK(getaddrinfo_a(GAI_NOWAIT, &list[i], 1, &ev) == 0);
+	}
+	wait_for(N);
+	for (int i = 0; i < N; i++) {
+		CHECK(gai_error(&cbs[i]) == 0);
+		freeaddrinfo(cbs[i].ar_result);
+	}
+	CHECK(getaddrinfo_a(GAI_WAIT, list, N, NULL) == 0);
+}
+
+static void queue(void)
+{
+	char name[64];
+	struct mq_attr attr = {.mq_maxmsg = 1, .mq_msgsize = 8};
+	struct sigevent ev = event(notified);
+	mqd_t q;
+
+	snprintf(name, sizeof(name), "/pgreen-%d", (int)getpid());
+	q = mq_open(name, O_RDWR | O_CREAT, 0600, &attr);
+	if (q == (mqd_t)-1)
+		exit(77);
+	mq_unlink(name);
+	become_threaded();
+	CHECK(mq_notify(q, &ev) == 0);
+	CHECK(mq_send(q, "x", 1, 0) == 0);
+	wait_for(1);
+}
+
+int main(int argc, char **argv)
+{
+	const struct test_case cases[] = {
+	    {"timers", timers},
+	    {"timer-first", timer_first},
+	    {"timer-waits", timer_waits},
+	    {"aio", aio},
+	    {"aio-waits", aio_waits},
+	    {"lookups", lookups},
+	    {"queue", queue},
+	};
+
+	CHECK_OK(pthread_key_create(&key, value_ends));
+	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+}
