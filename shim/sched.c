@@ -588,6 +588,11 @@ static struct task *find_once(struct worker *w, struct proc *p)
 
 	if (is_retired(p)) {
 		store_relaxed(&w->proc, NULL);
+		/* Before proc_retire() kicks: while anybody spins nobody is woken. */
+		if (w->spinning) {
+			w->spinning = false;
+			add_acq_rel(&sched.n_spinning, -1);
+		}
 		proc_retire(p);
 		return NULL;
 	}

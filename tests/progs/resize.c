@@ -68,6 +68,7 @@ static void *compute(void *number)
 
 static struct pair {
 	sem_t ping, pong;
+	bool is_over; /* said before the last ping */
 } pairs[N_PAIRS];
 
 static void *answer(void *arg)
@@ -76,9 +77,9 @@ static void *answer(void *arg)
 
 	for (;;) {
 		sem_wait(&p->ping);
-		sem_post(&p->pong);
-		if (time_is_up)
+		if (p->is_over)
 			return NULL;
+		sem_post(&p->pong);
 	}
 }
 
@@ -94,6 +95,7 @@ static void *ask(void *number)
 		sem_wait(&p->pong);
 		progress[(intptr_t)number]++;
 	}
+	p->is_over = true;
 	sem_post(&p->ping);
 	join(other);
 	return NULL;
