@@ -13,11 +13,12 @@
 #include "check.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER; /* of the program's threads */
+static pthread_cond_t notified_cond = PTHREAD_COND_INITIALIZER; /* of libc's */
 static pthread_key_t key;
 static long count; /* plain: mutex */
 static int n_notified;
-static _Atomic int n_ended;
+static _Atomic int n_entered, n_ended;
 static _Atomic bool over;
 
 static void value_ends(void *value)
@@ -29,6 +30,7 @@ static void value_ends(void *value)
 /* In a thread of libc's. */
 static void notified(union sigval value)
 {
+	n_entered++;
 	CHECK(value.sival_int == 4711);
 	CHECK(!pthread_equal(pthread_self(), (pthread_t)0));
 	CHECK(pthread_getspecific(key) == NULL);
@@ -36,7 +38,8 @@ static void notified(union sigval value)
 	CHECK_OK(pthread_mutex_lock(&mutex));
 	count++;
 	n_notified++;
-	CHECK_OK(pthread_cond_broadcast(&cond));
+	sched_yield(); /* while it is held */
+	CHECK_OK(pthread_cond_broadcast(&notified_cond));
 	CHECK_OK(pthread_mutex_unlock(&mutex));
 	sched_yield();
 }
@@ -71,8 +74,8 @@ static void *contend(void *arg)
 	while (!over) {
 		CHECK_OK(pthread_mutex_lock(&mutex));
 		count++;
-		if (count % 64 == 0)
-			sched_yield(); /* while it is held */
+		if (count % 4 == 0)
+			sched_yield();
 		CHECK_OK(pthread_cond_broadcast(&cond));
 		CHECK_OK(pthread_mutex_unlock(&mutex));
 		if (arg != NULL)
@@ -85,7 +88,7 @@ static void *wait_notified(void *arg)
 {
 	CHECK_OK(pthread_mutex_lock(&mutex));
 	while (n_notified < (int)(intptr_t)arg)
-		CHECK_OK(pthread_cond_wait(&cond, &mutex));
+		CHECK_OK(pthread_cond_wait(&notified_cond, &mutex));
 	CHECK_OK(pthread_mutex_unlock(&mutex));
 	return NULL;
 }
@@ -120,11 +123,11 @@ static timer_t make_timer(void (*notify)(union sigval), int ms)
 	return timer;
 }
 
-/* A timer's thread ends soon after its last notification, and with it its values. */
-static void wait_ended(timer_t timer)
+/* Each thread of libc's ends soon after its notification, and with it its values. */
+static void wait_ended(void)
 {
-	CHECK(timer_delete(timer) == 0);
-	for (long long begun = now_ms(); n_ended < n_notified;) {
+	sleep_ms(10); /* those that begin only now */
+	for (long long begun = now_ms(); n_ended < n_entered;) {
 		CHECK(now_ms() - begun < 10000);
 		sleep_ms(1);
 	}
@@ -137,7 +140,8 @@ static void timers(void)
 	become_threaded();
 	timer = make_timer(notified, 3);
 	wait_for(30);
-	wait_ended(timer);
+	CHECK(timer_delete(timer) == 0);
+	wait_ended();
 }
 
 /* The timer, and its helper thread, are there before the program's first thread. */
@@ -147,7 +151,8 @@ static void timer_first(void)
 
 	sleep_ms(10);
 	wait_for(30);
-	wait_ended(timer);
+	CHECK(timer_delete(timer) == 0);
+	wait_ended();
 }
 
 static void timer_waits(void)
@@ -179,6 +184,7 @@ static void aio(void)
 		CHECK(aio_read(&cbs[i]) == 0);
 	}
 	wait_for(N);
+	wait_ended();
 	for (int i = 0; i < N; i++) {
 		CHECK(aio_error(&cbs[i]) == 0);
 		CHECK(aio_return(&cbs[i]) == 64);
@@ -229,6 +235,7 @@ static void lookups(void)
 		CHECK(getaddrinfo_a(GAI_NOWAIT, &list[i], 1, &ev) == 0);
 	}
 	wait_for(N);
+	wait_ended();
 	for (int i = 0; i < N; i++) {
 		CHECK(gai_error(&cbs[i]) == 0);
 		freeaddrinfo(cbs[i].ar_result);
