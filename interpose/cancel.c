@@ -69,7 +69,8 @@ static _Noreturn void jump_to(struct cleanup_frame *f)
 }
 
 static _Unwind_Reason_Code stop(int version, _Unwind_Action actions,
-				_Unwind_Exception_Class class, struct _Unwind_Exception *exception,
+				_Unwind_Exception_Class class,
+				struct _Unwind_Exception *exception,
 				struct _Unwind_Context *context, void *arg)
 {
 	struct task *t = arg;
@@ -174,8 +175,8 @@ EXPORT void __pthread_unwind_next(__pthread_unwind_buf_t *buf)
 	cancel_unwind(t);
 }
 
-EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b, void (*routine)(void *),
-				  void *arg)
+EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b,
+				  void (*routine)(void *), void *arg)
 {
 	struct task *t = task_self();
 
@@ -276,7 +277,8 @@ void cancel_now(struct task *t)
 {
 	struct task_ext *ext = task_ext(t);
 
-	bool in_libc = ext->cancel_in_libc && task_at_wait(t) && *libc_cleanup_buffers() != NULL;
+	bool in_libc =
+	    ext->cancel_in_libc && task_at_wait(t) && *libc_cleanup_buffers() != NULL;
 
 	if ((ext->cancel_async || in_libc) && is_allowed(ext))
 		act(t);
@@ -341,7 +343,8 @@ EXPORT int pthread_setcancelstate(int state, int *old)
 	struct task_ext *ext = task_ext(t);
 
 	if (old != NULL)
-		*old = ext->cancel_disabled ? PTHREAD_CANCEL_DISABLE : PTHREAD_CANCEL_ENABLE;
+		*old =
+		    ext->cancel_disabled ? PTHREAD_CANCEL_DISABLE : PTHREAD_CANCEL_ENABLE;
 	ext->cancel_disabled = state == PTHREAD_CANCEL_DISABLE;
 	/* Pairs with pthread_cancel: it sees the state, or we see that it is pending. */
 	atomic_thread_fence(memory_order_seq_cst);
@@ -364,7 +367,8 @@ EXPORT int pthread_setcanceltype(int type, int *old)
 	struct task_ext *ext = task_ext(t);
 
 	if (old != NULL)
-		*old = ext->cancel_async ? PTHREAD_CANCEL_ASYNCHRONOUS : PTHREAD_CANCEL_DEFERRED;
+		*old = ext->cancel_async ? PTHREAD_CANCEL_ASYNCHRONOUS
+					 : PTHREAD_CANCEL_DEFERRED;
 	set_async(t, type == PTHREAD_CANCEL_ASYNCHRONOUS);
 	cancel_now(t);
 	return 0;

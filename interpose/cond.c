@@ -78,8 +78,8 @@ EXPORT int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 	return wait_on(c, m, t, NO_DEADLINE);
 }
 
-static int wait_until(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, clockid_t clock,
-		      const struct timespec *abstime)
+static int wait_until(pthread_cond_t *c, pthread_mutex_t *m, struct task *t,
+		      clockid_t clock, const struct timespec *abstime)
 {
 	ns_t deadline;
 

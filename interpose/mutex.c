@@ -25,14 +25,16 @@ enum {
  * never 0, and leaves __spins and __elision alone. */
 static inline _Atomic uint32_t *word_of(pthread_mutex_t *m, int kind)
 {
-	size_t at = unlikely(kind & KIND_PRIO_PROTECT) ? offsetof(pthread_mutex_t, __data.__spins)
-						       : offsetof(pthread_mutex_t, __data.__lock);
+	size_t at = unlikely(kind & KIND_PRIO_PROTECT)
+			? offsetof(pthread_mutex_t, __data.__spins)
+			: offsetof(pthread_mutex_t, __data.__lock);
 
 	return (_Atomic uint32_t *)((char *)m + at);
 }
 _Static_assert(offsetof(pthread_mutex_t, __data.__spins) % 4 == 0 &&
-		       offsetof(pthread_mutex_t, __data.__list) -
-				       offsetof(pthread_mutex_t, __data.__spins) == 4,
+		   offsetof(pthread_mutex_t, __data.__list) -
+			   offsetof(pthread_mutex_t, __data.__spins) ==
+		       4,
 	       "two shorts make a word");
 
 static inline int kind_of(const pthread_mutex_t *m)
@@ -61,13 +63,14 @@ static inline bool word_try(pthread_mutex_t *m, int kind)
 	uint32_t free = 0;
 
 	/* Pairs with word_release: what the last holder wrote is visible. */
-	return atomic_compare_exchange_strong_explicit(word_of(m, kind), &free, 1,
-						       memory_order_acquire, memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(
+	    word_of(m, kind), &free, 1, memory_order_acquire, memory_order_relaxed);
 }
 
 static inline int word_take(pthread_mutex_t *m, int kind, ns_t deadline)
 {
-	return likely(word_try(m, kind)) ? 0 : -lock_slow(word_of(m, kind), false, deadline);
+	return likely(word_try(m, kind)) ? 0
+					 : -lock_slow(word_of(m, kind), false, deadline);
 }
 
 static inline void word_release(pthread_mutex_t *m, int kind)
@@ -76,9 +79,8 @@ static inline void word_release(pthread_mutex_t *m, int kind)
 
 	/* Pairs with word_try and lock_slow.  A CAS and not a swap: a word that says waiters
 	 * is only given up under the bucket's lock, so that it can be handed over. */
-	if (unlikely(!atomic_compare_exchange_strong_explicit(word_of(m, kind), &held, 0,
-							      memory_order_release,
-							      memory_order_relaxed)))
+	if (unlikely(!atomic_compare_exchange_strong_explicit(
+		word_of(m, kind), &held, 0, memory_order_release, memory_order_relaxed)))
 		unlock_slow(word_of(m, kind));
 }
 
@@ -299,7 +301,8 @@ unsigned mutex_leave(pthread_mutex_t *m)
 }
 
 /* Takes it back: had says that the word is ours already, contended that others may wait. */
-void mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had, bool contended)
+void mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had,
+		  bool contended)
 {
 	int kind = kind_of(m);
 

@@ -73,12 +73,12 @@ static int wake_runtime(void)
 		return ENOSYS;
 	}
 	host = (struct host){
-		.first_thread = first_thread,
-		.task_main = task_main,
-		.adopted = adopted,
-		.exit_process = exit,
-		.cancel_now = cancel_now,
-		.clock_gettime = real.clock_gettime,
+	    .first_thread = first_thread,
+	    .task_main = task_main,
+	    .adopted = adopted,
+	    .exit_process = exit,
+	    .cancel_now = cancel_now,
+	    .clock_gettime = real.clock_gettime,
 	};
 	if (adopted_key == 0)
 		pthread_key_create(&adopted_key, adopted_ends);
@@ -228,7 +228,8 @@ static uint64_t attr_affinity(const pthread_attr_t *attr)
 	uint64_t mask = 0;
 
 	CPU_ZERO(&set);
-	if (pthread_attr_getaffinity_np(attr, sizeof(set), &set) != 0 || CPU_COUNT(&set) == CPU_SETSIZE)
+	if (pthread_attr_getaffinity_np(attr, sizeof(set), &set) != 0 ||
+	    CPU_COUNT(&set) == CPU_SETSIZE)
 		return 0;
 	memcpy(&mask, &set, sizeof(mask));
 	return mask;
@@ -263,8 +264,8 @@ static void prepare(struct task *t, const void *attr)
 		read_scheduling(attr, ext);
 }
 
-int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *), void *arg,
-		  bool c11)
+int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *),
+		  void *arg, bool c11)
 {
 	struct task *self;
 	int r;
@@ -277,22 +278,22 @@ int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void
 		read_defaults();
 
 	struct task_spec spec = {
-		.stack_size = default_stack,
-		.guard_size = default_guard,
-		.sigmask = signal_get_mask(self),
-		.c11 = c11,
-		.start = start,
-		.arg = arg,
-		.prepare = prepare,
-		.prepare_arg = attr,
+	    .stack_size = default_stack,
+	    .guard_size = default_guard,
+	    .sigmask = signal_get_mask(self),
+	    .c11 = c11,
+	    .start = start,
+	    .arg = arg,
+	    .prepare = prepare,
+	    .prepare_arg = attr,
 	};
 	if (attr != NULL)
 		read_attr(attr, &spec);
 	return -task_create(&spec, id);
 }
 
-EXPORT int pthread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *),
-			  void *arg)
+EXPORT int pthread_create(pthread_t *id, const pthread_attr_t *attr,
+			  void *(*start)(void *), void *arg)
 {
 	int r = thread_create(id, attr, start, arg, false);
 
@@ -350,7 +351,8 @@ EXPORT int pthread_clockjoin_np(pthread_t id, void **result, clockid_t clock,
 	return join_until(id, result, deadline);
 }
 
-EXPORT int pthread_timedjoin_np(pthread_t id, void **result, const struct timespec *abstime)
+EXPORT int pthread_timedjoin_np(pthread_t id, void **result,
+				const struct timespec *abstime)
 {
 	if (task_self() == NULL)
 		return real.pthread_timedjoin_np(id, result, abstime);
@@ -444,7 +446,8 @@ static int check_policy(int policy, int priority)
 	return low < 0 || priority < low || priority > high ? EINVAL : 0;
 }
 
-EXPORT int pthread_setschedparam(pthread_t id, int policy, const struct sched_param *param)
+EXPORT int pthread_setschedparam(pthread_t id, int policy,
+				 const struct sched_param *param)
 {
 	struct task *t = green_task(id);
 	int r;

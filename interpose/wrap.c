@@ -69,7 +69,8 @@ long kernel_point(struct task *t, long nr, long a, long b, long c, long d, long 
 	return ret_errno(r);
 }
 
-long kernel_point_once(struct task *t, long nr, long a, long b, long c, long d, long e, long f)
+long kernel_point_once(struct task *t, long nr, long a, long b, long c, long d, long e,
+		       long f)
 {
 	cancel_enter(t);
 	long r = call_again(t, true, (long[]){nr, a, b, c, d, e, f});

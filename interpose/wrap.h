@@ -36,7 +36,9 @@
 #include "shim.h"
 
 #define EXPORT __attribute__((visibility("default")))
-#define ALIAS(new, old) extern __typeof__(old) new __attribute__((alias(#old), visibility("default"), copy(old)))
+#define ALIAS(new, old)            \
+	extern __typeof__(old) new \
+	    __attribute__((alias(#old), visibility("default"), copy(old)))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -46,13 +48,13 @@ struct task_ext {
 	/* Owner only: cleanup handlers, innermost first, of the two kinds that C has. */
 	struct cleanup_frame *frames;
 	struct _pthread_cleanup_buffer *buffers;
-	void *result; /* what it ends with */
+	void *result;                    /* what it ends with */
 	_Atomic uint32_t cancel_pending; /* anyone sets it, once; never cleared */
 	/* The owner writes them; pthread_cancel reads. */
 	_Atomic uint8_t cancel_disabled;
 	_Atomic uint8_t cancel_async;
 	_Atomic uint8_t cancel_in_libc; /* as async, for the length of a call */
-	_Atomic uint8_t exiting; /* it ends: no further cancel */
+	_Atomic uint8_t exiting;        /* it ends: no further cancel */
 	/* Scheduling attributes as the program sees them: anyone, last writer wins. */
 	_Atomic int sched_policy;
 	_Atomic int sched_priority;
@@ -123,10 +125,12 @@ void cancel_leave_libc(struct task *t);
 long kernel_door(struct task *t, long nr, long a, long b, long c, long d, long e, long f);
 
 /* The same, and a cancellation point. */
-long kernel_point(struct task *t, long nr, long a, long b, long c, long d, long e, long f);
+long kernel_point(struct task *t, long nr, long a, long b, long c, long d, long e,
+		  long f);
 
 /* As kernel_point for calls that fail with EINTR after any handler: poll, select,
  * epoll_wait, nanosleep, semop, sigwait and their kin (signal(7)). */
-long kernel_point_once(struct task *t, long nr, long a, long b, long c, long d, long e, long f);
+long kernel_point_once(struct task *t, long nr, long a, long b, long c, long d, long e,
+		       long f);
 
 #endif

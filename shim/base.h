@@ -28,14 +28,14 @@ enum { PAGE = 4096 };
 #define or_acq_rel(p, v) atomic_fetch_or_explicit(p, v, memory_order_acq_rel)
 #define and_acq_rel(p, v) atomic_fetch_and_explicit(p, v, memory_order_acq_rel)
 #define swap_acq_rel(p, v) atomic_exchange_explicit(p, v, memory_order_acq_rel)
-#define cas_acquire(p, old, new)                                                         \
-	atomic_compare_exchange_strong_explicit(p, old, new, memory_order_acquire,       \
+#define cas_acquire(p, old, new)                                                   \
+	atomic_compare_exchange_strong_explicit(p, old, new, memory_order_acquire, \
 						memory_order_relaxed)
-#define cas_release(p, old, new)                                                         \
-	atomic_compare_exchange_strong_explicit(p, old, new, memory_order_release,       \
+#define cas_release(p, old, new)                                                   \
+	atomic_compare_exchange_strong_explicit(p, old, new, memory_order_release, \
 						memory_order_relaxed)
-#define cas_acq_rel(p, old, new)                                                         \
-	atomic_compare_exchange_strong_explicit(p, old, new, memory_order_acq_rel,       \
+#define cas_acq_rel(p, old, new)                                                   \
+	atomic_compare_exchange_strong_explicit(p, old, new, memory_order_acq_rel, \
 						memory_order_acquire)
 #define fence_seq_cst() atomic_thread_fence(memory_order_seq_cst)
 

@@ -34,7 +34,8 @@ static long parse_number(const char *text)
 	if (text == NULL || *text == '\0')
 		return -1;
 	for (; *text >= '0' && *text <= '9'; text++)
-		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, *text - '0', &n))
+		if (__builtin_mul_overflow(n, 10, &n) ||
+		    __builtin_add_overflow(n, *text - '0', &n))
 			return -1;
 	return *text == '\0' ? n : -1;
 }

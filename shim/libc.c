@@ -16,7 +16,7 @@ struct libc_facts libc_facts;
 
 static void *(*allocate_tls)(void *);
 static void *(*allocate_tls_init)(void *, bool);
-static struct list *stack_user;	     /* ld.so's list of TCBs on memory it did not map */
+static struct list *stack_user;      /* ld.so's list of TCBs on memory it did not map */
 static struct lock *stack_list_lock; /* NULL: not found, TCBs are not linked */
 
 /* The beginning of struct pthread: tcbhead_t of sysdeps/x86_64/nptl/tls.h, fixed by the
@@ -83,7 +83,7 @@ static int visit_object(struct dl_phdr_info *info, size_t size, void *fs)
 
 	(void)size;
 	if (is_libc || contains(r, (uintptr_t)allocate_tls) ||
-		 info->dlpi_addr == getauxval(AT_SYSINFO_EHDR))
+	    info->dlpi_addr == getauxval(AT_SYSINFO_EHDR))
 		if (n_no_preempt < ARRAY_SIZE(no_preempt))
 			no_preempt[n_no_preempt++] = r;
 	for (int i = 0; is_libc && i < info->dlpi_phnum; i++) {
@@ -162,7 +162,8 @@ static void find_stack_lists(void)
 	size_t used, user;
 	char *const *global = dlsym(RTLD_DEFAULT, "__nptl_rtld_global");
 
-	if (global == NULL || !offset_of("_thread_db_rtld_global__dl_stack_used", &used) ||
+	if (global == NULL ||
+	    !offset_of("_thread_db_rtld_global__dl_stack_used", &used) ||
 	    !offset_of("_thread_db_rtld_global__dl_stack_user", &user))
 		return;
 	lists = (struct lists *)(*global + used);
@@ -200,7 +201,8 @@ const char *libc_probe(void)
 	    !offset_of("_thread_db_pthread_cancelhandling", &f->cancelhandling) ||
 	    !offset_of("_thread_db_pthread_specific", &f->specific) ||
 	    !offset_of("_thread_db_pthread_report_events", &report_events))
-		return "this libc lacks a symbol that the runtime needs: threads run native";
+		return "this libc lacks a symbol that the runtime needs: threads run "
+		       "native";
 	if (key_size != sizeof(struct pthread_key_slot) ||
 	    value_size != sizeof(struct pthread_key_value))
 		return "this libc's keys have an unknown layout: threads run native";
@@ -216,7 +218,8 @@ const char *libc_probe(void)
 	f->self_task = (char *)&self_task - (char *)fs;
 	dl_iterate_phdr(visit_object, fs);
 	if (f->tls_size == 0)
-		return "libc's own thread-local storage was not found: threads run native";
+		return "libc's own thread-local storage was not found: threads run "
+		       "native";
 	if (*(int *)((char *)fs + f->tid) != sys(SYS_gettid))
 		return "the thread id is not where this libc says: threads run native";
 	find_stack_lists();
@@ -269,8 +272,8 @@ static void fill_fresh(char *tcb)
 	robust[1] = &robust[1];
 	robust[2] = (void *)(offsetof(pthread_mutex_t, __data.__lock) -
 			     offsetof(pthread_mutex_t, __data.__list.__next));
-	specific[0] = (struct pthread_key_value *)(tcb + libc_facts.specific) -
-		      KEYS_FIRST_BLOCK;
+	specific[0] =
+	    (struct pthread_key_value *)(tcb + libc_facts.specific) - KEYS_FIRST_BLOCK;
 	tcb[libc_facts.user_stack] = 1;
 	libc_hide_from_setxid(tcb);
 }
@@ -360,7 +363,8 @@ static bool destroy_once(struct pthread_key_value **specific)
 		struct pthread_key_value *level = specific[i];
 
 		for (size_t k = 0; level != NULL && k < KEYS_FIRST_BLOCK; k++) {
-			struct pthread_key_slot *key = &libc_facts.keys[i * KEYS_FIRST_BLOCK + k];
+			struct pthread_key_slot *key =
+			    &libc_facts.keys[i * KEYS_FIRST_BLOCK + k];
 			void *data = level[k].data;
 
 			if (data == NULL)

@@ -17,17 +17,17 @@ struct libc_facts {
 	size_t tcb_size;    /* sizeof(struct pthread) */
 	size_t static_size; /* static TLS and TCB together, surplus included */
 	size_t static_align;
-	size_t tid;	    /* offsets in struct pthread */
+	size_t tid; /* offsets in struct pthread */
 	size_t list;
 	size_t cancelhandling;
 	size_t specific;      /* the first level of keys' values: 32 pointers */
 	size_t specific_used; /* bool: some key has a value */
 	size_t user_stack;    /* bool */
-	size_t res;	      /* the resolver's state; 0 until libc_learn() */
-	ptrdiff_t resp;	      /* of __resp, from the TCB */
-	ptrdiff_t rseq;	      /* of the rseq area, from the TCB; 0: none */
+	size_t res;           /* the resolver's state; 0 until libc_learn() */
+	ptrdiff_t resp;       /* of __resp, from the TCB */
+	ptrdiff_t rseq;       /* of the rseq area, from the TCB; 0: none */
 	ptrdiff_t self_task;  /* of our own thread-local, from the TCB */
-	ptrdiff_t tls;	      /* of libc's own TLS block, from the TCB */
+	ptrdiff_t tls;        /* of libc's own TLS block, from the TCB */
 	size_t tls_size;
 	struct pthread_key_slot *keys; /* __pthread_keys */
 };

@@ -80,7 +80,8 @@ static void lead_locked(struct bucket *b, struct waiter *w)
 	list_push_back(&b->chain, &w->chain);
 }
 
-static void enqueue_locked(struct bucket *b, struct waiter *w, const void *addr, bool front)
+static void enqueue_locked(struct bucket *b, struct waiter *w, const void *addr,
+			   bool front)
 {
 	struct waiter *leader = leader_locked(b, addr);
 
@@ -162,7 +163,8 @@ int timers_fire(struct timer_heap *h, ns_t now)
 
 bool park_is_wanted(struct task *t)
 {
-	int want = ATTEND_SIGNAL | (t->cancel_point || t->cancel_anywhere ? ATTEND_CANCEL : 0);
+	int want =
+	    ATTEND_SIGNAL | (t->cancel_point || t->cancel_anywhere ? ATTEND_CANCEL : 0);
 
 	return (load_acquire(&t->attention) & want) != 0;
 }
@@ -355,8 +357,8 @@ static void release_two(const void *a, const void *b)
 		lock_release(&bb->lock);
 }
 
-int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move, bool check,
-	    uint32_t expected)
+int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move,
+	    bool check, uint32_t expected)
 {
 	struct task *t = task_self();
 	struct list woken, moved;

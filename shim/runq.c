@@ -79,8 +79,9 @@ struct task *runq_steal(struct runq *q, struct runq *victim, bool with_next)
 		struct task *first = load_relaxed(&victim->slot[head % RUNQ_SIZE]);
 
 		for (uint32_t i = 1; i < n; i++)
-			store_relaxed(&q->slot[(tail + i - 1) % RUNQ_SIZE],
-				      load_relaxed(&victim->slot[(head + i) % RUNQ_SIZE]));
+			store_relaxed(
+			    &q->slot[(tail + i - 1) % RUNQ_SIZE],
+			    load_relaxed(&victim->slot[(head + i) % RUNQ_SIZE]));
 		/* Releases the slots to the victim's next push. */
 		if (!cas_release(&victim->head, &head, head + n))
 			continue;

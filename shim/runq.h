@@ -21,7 +21,8 @@ _Static_assert((RUNQ_SIZE & (RUNQ_SIZE - 1)) == 0, "RUNQ_SIZE is a power of two"
 struct runq {
 	_Atomic uint32_t head; /* next to take; by any worker, with a CAS */
 	_Atomic uint32_t tail; /* next to fill; by the owner only */
-	struct task *_Atomic run_next; /* the owner fills it; any worker may swap it out */
+	struct task
+	    *_Atomic run_next; /* the owner fills it; any worker may swap it out */
 	struct task *_Atomic slot[RUNQ_SIZE]; /* [head, tail) are runnable tasks */
 };
 

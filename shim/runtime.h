@@ -31,23 +31,25 @@ enum park_state {
 	PARK_RUNNING = 0, /* the task runs, or is about to leave its stack */
 	PARK_PARKED = 1,  /* its registers are saved; the waker pushes it (or wakes its
 			     kernel thread when it is bound) */
-	PARK_WOKEN = 2,	  /* woken before it had left: it does not park after all */
+	PARK_WOKEN = 2,   /* woken before it had left: it does not park after all */
 };
 
 /* What a task waits on; protected by the lock of the bucket that addr hashes to, but for
  * the owner's own fields. */
 struct waiter {
-	struct list chain;  /* leaders only: the bucket's list of addresses */
-	struct list peers;  /* all waiters of addr, oldest after the leader */
-	const void *_Atomic addr; /* NULL: not queued.  Changed under both buckets' locks */
-	_Atomic uint32_t *mutex_word; /* cond waits: where a signal may move it; or NULL */
-	ns_t since;   /* mutex waits: when it began, for starvation; 0 otherwise */
-	uint32_t bits; /* wakes must meet these */
-	bool leads;    /* first of its address, and so on the chain */
-	bool moved;    /* a cond waiter that now waits for the mutex: cannot time out */
-	bool granted;  /* the lock was handed to it: it owns the mutex */
+	struct list chain; /* leaders only: the bucket's list of addresses */
+	struct list peers; /* all waiters of addr, oldest after the leader */
+	const void
+	    *_Atomic addr; /* NULL: not queued.  Changed under both buckets' locks */
+	_Atomic uint32_t
+	    *mutex_word; /* cond waits: where a signal may move it; or NULL */
+	ns_t since;      /* mutex waits: when it began, for starvation; 0 otherwise */
+	uint32_t bits;   /* wakes must meet these */
+	bool leads;      /* first of its address, and so on the chain */
+	bool moved;      /* a cond waiter that now waits for the mutex: cannot time out */
+	bool granted;    /* the lock was handed to it: it owns the mutex */
 	bool takes_lock; /* waits for a lock word: unlock may grant it */
-	int result;    /* 0, -ETIMEDOUT or -EINTR; written by who removes it */
+	int result;      /* 0, -ETIMEDOUT or -EINTR; written by who removes it */
 };
 
 /* Why a task must look at something on its way out of the runtime. */
@@ -61,12 +63,12 @@ enum task_life { TASK_FREE, TASK_LIVE, TASK_DONE };
 
 /* A pending signal of a task or of the process. */
 struct pending_signals {
-	_Atomic uint64_t set; /* SIG_BIT of each that waits */
+	_Atomic uint64_t set;        /* SIG_BIT of each that waits */
 	struct queued_signal *queue; /* their siginfo, oldest first; under signal lock */
 };
 
 struct task {
-	int tid; /* first: task_tid() reads it.  Constant while it lives */
+	int tid;               /* first: task_tid() reads it.  Constant while it lives */
 	_Atomic int attention; /* bits of enum attention; any worker */
 	/* Who runs it, or ran it last; written before each switch to it, read by all, who
 	 * then ask that worker's current. */
@@ -90,7 +92,7 @@ struct task {
 	/* kernel_call's flag: do not enter the kernel.  Set after attention, by anyone. */
 	_Atomic int interrupt;
 	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
-	bool at_wait; /* owner only: preempted in a futex wait of libc's */
+	bool at_wait;           /* owner only: preempted in a futex wait of libc's */
 	/* Owner only: its waits end when it is cancelled, because it stands at a cancellation
 	 * point, or because its cancel type is asynchronous. */
 	bool cancel_point, cancel_anywhere;
@@ -106,24 +108,25 @@ struct task {
 	_Atomic uint64_t sigmask; /* owner writes, all read */
 	_Atomic uint64_t sigwait; /* what sigwait() waits for; owner writes */
 	struct pending_signals pending;
-	stack_t altstack; /* the program's, of sigaltstack; owner only; unused when bound */
-	uint64_t kernel_mask; /* bound: kept while the signal lock is held; owner only */
-	int mask_class;	   /* where its mask is counted; owner only */
-	bool eintr_wanted; /* a handler without SA_RESTART ran; owner only */
+	stack_t
+	    altstack; /* the program's, of sigaltstack; owner only; unused when bound */
+	uint64_t kernel_mask;  /* bound: kept while the signal lock is held; owner only */
+	int mask_class;        /* where its mask is counted; owner only */
+	bool eintr_wanted;     /* a handler without SA_RESTART ran; owner only */
 	uint32_t handlers_run; /* handlers so far: did one run meanwhile?  Owner only */
 
 	/* memory: see slot.c */
-	char *stack_low;   /* of the stack it runs on, above the guard */
+	char *stack_low; /* of the stack it runs on, above the guard */
 	size_t stack_size;
-	char *slot_low;	   /* low end of its slot, the guard included; NULL: no slot */
+	char *slot_low; /* low end of its slot, the guard included; NULL: no slot */
 	size_t slot_size;
-	char *guard_low;   /* where its guard is, right below the stack */
-	size_t guard_size; /* bytes of it; 0: none */
+	char *guard_low;       /* where its guard is, right below the stack */
+	size_t guard_size;     /* bytes of it; 0: none */
 	bool guard_is_mapping; /* made by mprotect, for want of MADV_GUARD_INSTALL */
-	uint32_t index;	   /* in the table of slots: the low bits of its tid */
+	uint32_t index;        /* in the table of slots: the low bits of its tid */
 	uint8_t slot_class;
-	uint8_t generation; /* the high bits of its tid */
-	bool tls_ready;	   /* the TCB has a dtv: it was used before */
+	uint8_t generation;     /* the high bits of its tid */
+	bool tls_ready;         /* the TCB has a dtv: it was used before */
 	struct task *free_next; /* pool's list */
 
 	/* Time stamp ticks that it ran before the last switch to it; owner writes, all read. */
@@ -137,17 +140,19 @@ struct task {
 struct proc {
 	_Atomic uint32_t status; /* enum proc_status */
 	int id;
-	_Atomic uint32_t tick; /* picks of a task; written by the owner, read by thieves */
+	_Atomic uint32_t
+	    tick; /* picks of a task; written by the owner, read by thieves */
 	struct proc *idle_next; /* idle list; sched.lock */
 	/* Written by the owner, read by sysmon. */
 	_Atomic uint32_t switches; /* tasks started; stands still while one computes */
 	_Atomic uint32_t kernel_calls; /* kernel doors entered */
-	struct worker *_Atomic owner; /* who runs on it, or did when it entered the kernel */
+	struct worker
+	    *_Atomic owner; /* who runs on it, or did when it entered the kernel */
 	/* sysmon only. */
 	uint32_t seen_switches, seen_kernel_calls;
 	ns_t slice_since; /* when sysmon first saw this count of switches */
 	ns_t seen_since;  /* and both counts */
-	ns_t seen_cpu;	 /* its worker's CPU time at the last look */
+	ns_t seen_cpu;    /* its worker's CPU time at the last look */
 	ns_t still_since; /* when that last changed */
 	ns_t preempt_sent;
 	int refusals;
@@ -156,8 +161,8 @@ struct proc {
 } __attribute__((aligned(CACHE_LINE)));
 
 enum proc_status {
-	PROC_IDLE,	/* on the idle list */
-	PROC_RUNNING,	/* its owner runs on it */
+	PROC_IDLE,      /* on the idle list */
+	PROC_RUNNING,   /* its owner runs on it */
 	PROC_IN_KERNEL, /* its owner is in the kernel; a CAS from here takes it */
 };
 
@@ -165,38 +170,39 @@ enum proc_status {
  * only then are its registers saved and its stack unused. */
 enum after_switch {
 	AFTER_NOTHING,
-	AFTER_PARK,	    /* tell its waker that it is parked */
-	AFTER_REQUEUE,	    /* push it to the global queue */
+	AFTER_PARK,         /* tell its waker that it is parked */
+	AFTER_REQUEUE,      /* push it to the global queue */
 	AFTER_YIELD_LOCKED, /* the same, and sched.lock is held already */
-	AFTER_EXIT,	    /* it has ended: free its memory */
+	AFTER_EXIT,         /* it has ended: free its memory */
 };
 
 struct worker {
 	/* The take-away protocol's words: see runtime_enter(). */
 	_Atomic int in_runtime;
-	_Atomic bool must_look;	   /* sysmon takes the processor, or has; retake_lock */
+	_Atomic bool must_look;    /* sysmon takes the processor, or has; retake_lock */
 	struct proc *_Atomic proc; /* NULL: none; written by itself and by sysmon */
 	struct proc *kernel_proc;  /* the one it entered the kernel with */
 	struct task *_Atomic current; /* what it runs; NULL: its own stack */
-	struct task *left; /* for finish_switch */
+	struct task *left;            /* for finish_switch */
 	enum after_switch after;
 	_Atomic int preempt; /* a preemption was refused inside the runtime */
-	bool spinning;	     /* looks for work and is counted in sched.n_spinning */
-	struct task self;    /* the pseudo task whose stack and TCB the worker uses itself */
-	_Atomic uint32_t wake_word; /* futex: 1 when it was given something to do */
-	struct proc *_Atomic given; /* the processor that start_worker hands over */
+	bool spinning;       /* looks for work and is counted in sched.n_spinning */
+	struct task self; /* the pseudo task whose stack and TCB the worker uses itself */
+	_Atomic uint32_t wake_word;  /* futex: 1 when it was given something to do */
+	struct proc *_Atomic given;  /* the processor that start_worker hands over */
 	_Atomic uint32_t kernel_tid; /* cleared by the kernel when the thread is gone */
-	_Atomic int tid; /* the same, kept; 0 until it runs */
-	struct worker *next_idle; /* idle list; sched.lock */
-	struct worker *next_all;  /* all workers ever started; written once */
-	bool is_listed;		  /* among them */
-	char *stack; /* the mapping of its own stack and signal stack */
+	_Atomic int tid;             /* the same, kept; 0 until it runs */
+	struct worker *next_idle;    /* idle list; sched.lock */
+	struct worker *next_all;     /* all workers ever started; written once */
+	bool is_listed;              /* among them */
+	char *stack;                 /* the mapping of its own stack and signal stack */
 	char *signal_stack;
 	size_t signal_stack_size;
 	char *stack_top;
 	_Atomic uint32_t setid_done; /* set*id broadcast: see setid.c */
-	uint32_t random; /* xorshift state: whom to steal from */
-	void *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
+	uint32_t random;             /* xorshift state: whom to steal from */
+	void
+	    *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
 	/* sysmon's: a worker whose processor was taken while it ran */
 	ns_t seen_cpu;
 	_Atomic bool stray; /* lost its processor unannounced and has not noticed */
@@ -205,7 +211,7 @@ struct worker {
 enum { MAX_PROCS = 1024 };
 
 struct sched {
-	struct lock lock; /* the queue, the idle lists, worker creation */
+	struct lock lock;                /* the queue, the idle lists, worker creation */
 	struct task *_Atomic queue_head; /* global queue, FIFO; sched.lock */
 	struct task *queue_tail;
 	_Atomic uint32_t queue_len; /* read without the lock as a hint */
@@ -215,20 +221,23 @@ struct sched {
 	struct worker *idle_workers; /* without a processor; sched.lock */
 	struct worker *dead_workers; /* to be used again; sched.lock */
 	struct worker *_Atomic all_workers;
-	_Atomic int n_strays;  /* workers that lost their processor unannounced; retake_lock */
+	_Atomic int
+	    n_strays; /* workers that lost their processor unannounced; retake_lock */
 	_Atomic int n_workers; /* alive, sysmon not counted */
 	_Atomic int n_procs;
 	_Atomic int n_procs_ever; /* the highest number there has been */
 	int pid;
-	_Atomic(struct worker *) poller; /* the idle worker that sleeps until next timer */
+	_Atomic(struct worker *)
+	    poller; /* the idle worker that sleeps until next timer */
 	_Atomic ns_t poll_until;
 	_Atomic int n_tasks; /* alive, main included, adopted ones not */
-	_Atomic int reminders; /* some running task may have to be told again to look up */
+	_Atomic int
+	    reminders; /* some running task may have to be told again to look up */
 	_Atomic bool worker_failed; /* no worker could be started: sysmon tries again */
-	bool live; /* the runtime is awake */
+	bool live;                  /* the runtime is awake */
 	int shake; /* bits of enum shake: what is forced at every chance, for tests */
-	double ns_per_tsc; /* length of a time stamp tick */
-	bool need_fence; /* no membarrier: runtime_enter fences itself */
+	double ns_per_tsc;  /* length of a time stamp tick */
+	bool need_fence;    /* no membarrier: runtime_enter fences itself */
 	struct proc *procs; /* MAX_PROCS of them, memory on first touch */
 };
 

@@ -175,7 +175,8 @@ void sched_resize(int before, int after)
 	for (struct proc **at = &sched.idle_procs; *at != NULL;) {
 		if ((*at)->id >= after) {
 			*at = (*at)->idle_next;
-			store_relaxed(&sched.n_idle_procs, load_relaxed(&sched.n_idle_procs) - 1);
+			store_relaxed(&sched.n_idle_procs,
+				      load_relaxed(&sched.n_idle_procs) - 1);
 		} else {
 			at = &(*at)->idle_next;
 		}
@@ -229,7 +230,8 @@ void sched_kick(void)
 
 	/* Pairs with the fence in find_work: see the file's comment. */
 	fence_seq_cst();
-	if (load_relaxed(&sched.n_idle_procs) == 0 || load_relaxed(&sched.n_spinning) != 0)
+	if (load_relaxed(&sched.n_idle_procs) == 0 ||
+	    load_relaxed(&sched.n_spinning) != 0)
 		return;
 	if (!cas_acq_rel(&sched.n_spinning, &none, 1))
 		return;
@@ -295,7 +297,8 @@ static void finish_switch(struct worker *w)
 }
 
 /* Makes t the worker's current task, at time stamp tsc.  The switch itself follows. */
-static inline void run(struct worker *w, struct proc *p, struct task *t, bool inherit, uint64_t tsc)
+static inline void run(struct worker *w, struct proc *p, struct task *t, bool inherit,
+		       uint64_t tsc)
 {
 	store_relaxed(&t->worker, w);
 	t->run_start = tsc;
@@ -303,7 +306,8 @@ static inline void run(struct worker *w, struct proc *p, struct task *t, bool in
 	if (!inherit)
 		store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
 	if (unlikely(sched.shake & SHAKE_PREEMPT))
-		store_relaxed(&w->preempt, 1); /* it looks up when it leaves the runtime */
+		store_relaxed(&w->preempt,
+			      1); /* it looks up when it leaves the runtime */
 }
 
 /* What p itself has to run, without a search. */
@@ -330,8 +334,8 @@ static struct task *pick_local(struct proc *p, bool *inherit)
 }
 
 /* Leaves t's stack for next's, or for the worker's own when there is none. */
-static inline void leave_for(struct task *t, struct worker *w, struct proc *p, struct task *next,
-		      bool inherit, enum after_switch after)
+static inline void leave_for(struct task *t, struct worker *w, struct proc *p,
+			     struct task *next, bool inherit, enum after_switch after)
 {
 	uint64_t tsc = __builtin_ia32_rdtsc();
 
@@ -429,7 +433,8 @@ void task_yield(void)
 	struct worker *w = runtime_enter(t);
 	struct proc *p = load_relaxed(&w->proc);
 
-	if (!runq_empty(&p->runq) || load_relaxed(&p->timers.next) != NO_DEADLINE || is_retired(p))
+	if (!runq_empty(&p->runq) || load_relaxed(&p->timers.next) != NO_DEADLINE ||
+	    is_retired(p))
 		sched_leave(t, AFTER_REQUEUE);
 	else if (!yield_to_global(t, w, p))
 		store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
@@ -462,7 +467,8 @@ static bool next_is_stale(struct proc *victim)
 		return false;
 	for (int i = 0; i < STALE_SPINS; i++)
 		cpu_relax();
-	return load_relaxed(&victim->runq.run_next) == t && load_relaxed(&victim->tick) == tick;
+	return load_relaxed(&victim->runq.run_next) == t &&
+	       load_relaxed(&victim->tick) == tick;
 }
 
 static struct task *steal(struct worker *w, struct proc *p, bool with_next)
@@ -475,7 +481,8 @@ static struct task *steal(struct worker *w, struct proc *p, bool with_next)
 
 		if (victim == p)
 			continue;
-		t = runq_steal(&p->runq, &victim->runq, with_next && next_is_stale(victim));
+		t = runq_steal(&p->runq, &victim->runq,
+			       with_next && next_is_stale(victim));
 		if (t != NULL)
 			return t;
 	}
@@ -631,7 +638,8 @@ static bool idle_list_remove(struct worker *w)
 	bool found = false;
 
 	lock_acquire(&sched.lock);
-	for (struct worker **at = &sched.idle_workers; *at != NULL; at = &(*at)->next_idle) {
+	for (struct worker **at = &sched.idle_workers; *at != NULL;
+	     at = &(*at)->next_idle) {
 		if (*at != w)
 			continue;
 		*at = w->next_idle;
@@ -669,8 +677,7 @@ static ns_t become_poller(struct worker *w)
 {
 	struct worker *none = NULL;
 
-	if (load_relaxed(&sched.poller) != NULL ||
-	    !cas_acq_rel(&sched.poller, &none, w))
+	if (load_relaxed(&sched.poller) != NULL || !cas_acq_rel(&sched.poller, &none, w))
 		return NO_DEADLINE;
 	store_relaxed(&sched.poll_until, 0);
 	/* Pairs with timer_wake_poller(): it sees us, or we see its timer. */
@@ -727,7 +734,8 @@ static void worker_sleep(struct worker *w)
 		ns_t until = become_poller(w), now = now_ns();
 		bool polls = until != NO_DEADLINE;
 		ns_t patience = now + SPARE_IDLE_NS;
-		struct timespec ts = ns_timespec((polls && until < patience ? until : patience) - now);
+		struct timespec ts =
+		    ns_timespec((polls && until < patience ? until : patience) - now);
 
 		/* Pairs with worker_start(): given was stored before wake_word. */
 		if (load_acquire(&w->wake_word) == 0)
@@ -750,7 +758,8 @@ static void worker_sleep(struct worker *w)
 			ts = ns_timespec(100000); /* all are busy: they fire it */
 			sys_futex_wait(&w->wake_word, 0, &ts);
 		} else if (!woken && !polls &&
-			   load_relaxed(&sched.n_workers) > load_relaxed(&sched.n_procs) &&
+			   load_relaxed(&sched.n_workers) >
+			       load_relaxed(&sched.n_procs) &&
 			   idle_list_remove(w)) {
 			worker_exit(w);
 		}

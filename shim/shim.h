@@ -133,14 +133,15 @@ void leave_kernel(void);
 struct task_spec {
 	size_t stack_size; /* bytes wanted below the TLS; ignored when stack is given */
 	size_t guard_size; /* bytes, 0 for none */
-	void *stack;	   /* the program's own stack: its low end, or NULL */
+	void *stack;       /* the program's own stack: its low end, or NULL */
 	size_t stack_len;  /* of stack, bytes */
 	bool detached;
 	bool c11; /* start returns int */
 	uint64_t sigmask;
 	void *(*start)(void *);
 	void *arg;
-	void (*prepare)(struct task *t, const void *arg); /* before it may run, by the creator */
+	void (*prepare)(struct task *t,
+			const void *arg); /* before it may run, by the creator */
 	const void *prepare_arg;
 };
 
@@ -206,7 +207,7 @@ bool task_is_main(const struct task *t);
 bool task_is_adopted(const struct task *t);
 bool task_is_detached(const struct task *t);
 void *task_start_routine(const struct task *t, void **arg, bool *c11);
-char *task_name(struct task *t); /* 16 bytes */
+char *task_name(struct task *t);           /* 16 bytes */
 bool task_has_stack(const struct task *t); /* a slot's, or the program's own */
 void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guard);
 
@@ -239,7 +240,8 @@ struct kernel_sigaction {
 };
 
 /* Sets and tells the program's action, as rt_sigaction.  0 or -EINVAL. */
-int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sigaction *old);
+int signal_action(int sig, const struct kernel_sigaction *act,
+		  struct kernel_sigaction *old);
 
 /* Sends info->si_signo to t.  0 or -EAGAIN.  Tasks outside the runtime. */
 int signal_post(struct task *t, const siginfo_t *info);

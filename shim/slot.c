@@ -33,10 +33,10 @@ enum {
 };
 
 struct slot_class {
-	struct task *free;	/* dirty ones first; pool.lock */
+	struct task *free; /* dirty ones first; pool.lock */
 	struct task *free_clean;
 	uint32_t n_dirty;
-	uint32_t slab_slots;	/* of the next slab */
+	uint32_t slab_slots;     /* of the next slab */
 	char *fresh, *fresh_end; /* of the newest slab: never used yet */
 };
 
@@ -45,8 +45,9 @@ static struct {
 	struct slot_class classes[N_CLASSES];
 	struct task **table; /* SLOT_INDEX_MASK + 1 pointers, by index */
 	_Atomic uint32_t n;  /* indices given out */
-	uint32_t salt;	     /* makes tids differ from other processes', which may share objects */
-	bool no_guards;	     /* the kernel has no MADV_GUARD_INSTALL: mprotect */
+	uint32_t
+	    salt; /* makes tids differ from other processes', which may share objects */
+	bool no_guards; /* the kernel has no MADV_GUARD_INSTALL: mprotect */
 } pool;
 
 static size_t task_room(void)
@@ -56,7 +57,8 @@ static size_t task_room(void)
 
 static size_t tcb_align(void)
 {
-	return libc_facts.static_align > CACHE_LINE ? libc_facts.static_align : CACHE_LINE;
+	return libc_facts.static_align > CACHE_LINE ? libc_facts.static_align
+						    : CACHE_LINE;
 }
 
 /* Bytes that a slot needs above its stack. */
@@ -126,8 +128,9 @@ static char *map_slab(size_t slot_size, uint32_t *n)
 {
 	for (; *n > 0; *n /= 2) {
 		size_t size = slot_size * *n + (*n > 1 ? PAGE_TABLE_REACH : 0);
-		long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+		long p =
+		    sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
 
 		if (p < 0 && p > -4096)
 			continue;

@@ -28,7 +28,7 @@ static inline long sys_call6(long nr, long a, long b, long c, long d, long e, lo
 	return ret;
 }
 
-#define SYS_ARGS_(nr, a, b, c, d, e, f, ...)                                             \
+#define SYS_ARGS_(nr, a, b, c, d, e, f, ...) \
 	sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define sys(...) SYS_ARGS_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 

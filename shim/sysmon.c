@@ -16,16 +16,16 @@
 #include "slot.h"
 
 enum {
-	SLEEP_MIN_NS = 20000,	 /* Go's */
-	SLEEP_MAX_NS = 10000000, /* Go's */
-	SLEEP_IDLE_NS = 25000000, /* while every processor is idle */
+	SLEEP_MIN_NS = 20000,          /* Go's */
+	SLEEP_MAX_NS = 10000000,       /* Go's */
+	SLEEP_IDLE_NS = 25000000,      /* while every processor is idle */
 	TICKS_BEFORE_BACKING_OFF = 50, /* Go's: about a millisecond */
-	SLICE_NS = 10000000,	 /* Go's forcePreemptNS */
+	SLICE_NS = 10000000,           /* Go's forcePreemptNS */
 	BLOCKED_NS = 500000, /* CPU clock still, and others wait: half a millisecond */
-	STRAYS_FREE = 1,     /* beyond one a processor, blocked workers are looked at twice */
-	HAND_OFF_NS = 20000,	 /* Go's: a processor in the kernel longer than one tick */
+	STRAYS_FREE = 1, /* beyond one a processor, blocked workers are looked at twice */
+	HAND_OFF_NS = 20000, /* Go's: a processor in the kernel longer than one tick */
 	TIMER_LATE_NS = 1000000,
-	REFUSALS_MOST = 3,	 /* preemptions in vain before the processor is taken */
+	REFUSALS_MOST = 3, /* preemptions in vain before the processor is taken */
 	TRIM_NS = 1000000000,
 };
 
@@ -297,7 +297,8 @@ static bool remind(void)
 		/* A cancel is only urgent where libc blocks; elsewhere its time comes. */
 		int urgent = 0;
 		if (t != NULL)
-			urgent = ATTEND_SIGNAL | (load_relaxed(&t->in_door) ? ATTEND_CANCEL : 0);
+			urgent = ATTEND_SIGNAL |
+				 (load_relaxed(&t->in_door) ? ATTEND_CANCEL : 0);
 
 		if (urgent == 0 || !(load_relaxed(&t->attention) & urgent))
 			continue;

@@ -28,7 +28,7 @@ static struct task main_task;
 /* Main and the adopted tasks, which have no slot. */
 static struct {
 	struct task *main;
-	struct lock lock; /* writing the lists */
+	struct lock lock;  /* writing the lists */
 	struct task *free; /* adopted tasks that ended */
 	/* Those that ever were, by next; their memory stays.  Read without the lock. */
 	struct task *_Atomic all;
@@ -90,7 +90,8 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 	if (spec->stack != NULL) {
 		t->stack_low = spec->stack;
 		t->stack_size = spec->stack_len;
-		top = (void *)(((uintptr_t)spec->stack + spec->stack_len) & ~(uintptr_t)63);
+		top =
+		    (void *)(((uintptr_t)spec->stack + spec->stack_len) & ~(uintptr_t)63);
 	}
 	begin_life(t, spec);
 	memcpy(t->name, self->name, sizeof(t->name));
@@ -138,8 +139,8 @@ static struct task *take_foreign(void)
 	if (t != NULL)
 		return t;
 	size_t size = round_up(sizeof(struct task) + sizeof(struct worker), PAGE);
-	long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		     0);
+	long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p < 0 && p > -4096)
 		fatal("no memory to adopt a thread", p);
 	t = (struct task *)((char *)p + sizeof(struct worker));
@@ -335,8 +336,9 @@ struct task *task_of(uintptr_t id)
 		return NULL;
 	t = *(struct task **)(id + libc_facts.self_task);
 	/* One that was joined, or ended detached, is nobody's. */
-	return t != NULL && (uintptr_t)t->tcb == id && load_acquire(&t->life) != TASK_FREE ? t
-											 : NULL;
+	return t != NULL && (uintptr_t)t->tcb == id && load_acquire(&t->life) != TASK_FREE
+		   ? t
+		   : NULL;
 }
 
 int task_gone_error(uintptr_t id)
@@ -482,7 +484,8 @@ void task_notice_cancel(struct task *t)
 	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
 	fence_seq_cst();
 	struct worker *w = load_relaxed(&t->worker);
-	if (!park_cancel(t, -EINTR) && w != NULL && t != self && load_relaxed(&w->current) == t)
+	if (!park_cancel(t, -EINTR) && w != NULL && t != self &&
+	    load_relaxed(&w->current) == t)
 		preempt_worker(w);
 	runtime_leave(self);
 }
@@ -517,7 +520,8 @@ void task_fork_child(struct task *t)
 	memset(&child_worker, 0, sizeof(child_worker));
 	foreign.lock.word = 0;
 	foreign.free = NULL;
-	for (struct task *f = load_relaxed(&foreign.all); f != NULL; f = load_relaxed(&f->next))
+	for (struct task *f = load_relaxed(&foreign.all); f != NULL;
+	     f = load_relaxed(&f->next))
 		if (f != t)
 			free_foreign(f);
 	t->tid = sys(SYS_getpid);

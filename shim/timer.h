@@ -15,7 +15,7 @@
 
 struct timer {
 	struct timer_heap *_Atomic heap; /* where it is armed, or NULL; heap's lock */
-	uint32_t index; /* its place there; heap's lock */
+	uint32_t index;                  /* its place there; heap's lock */
 };
 
 struct timer_entry {
@@ -25,9 +25,10 @@ struct timer_entry {
 
 struct timer_heap {
 	struct lock lock;
-	uint32_t n, room; /* entries used and allocated; lock */
+	uint32_t n, room;            /* entries used and allocated; lock */
 	struct timer_entry *entries; /* lock */
-	_Atomic ns_t next; /* the earliest deadline, or NO_DEADLINE; read without the lock */
+	_Atomic ns_t
+	    next; /* the earliest deadline, or NO_DEADLINE; read without the lock */
 };
 
 void timer_heap_init(struct timer_heap *h);

@@ -27,8 +27,8 @@ enum {
 
 int worker_init_self(struct worker *w)
 {
-	size_t align = libc_facts.static_align > CACHE_LINE ? libc_facts.static_align
-							     : CACHE_LINE;
+	size_t align =
+	    libc_facts.static_align > CACHE_LINE ? libc_facts.static_align : CACHE_LINE;
 	size_t top = round_up(libc_facts.static_size + align, PAGE);
 	size_t size = PAGE + SIGNAL_STACK + WORKER_STACK + top;
 	long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
@@ -69,7 +69,8 @@ static struct worker *allocate_worker(void)
 /* A worker whose kernel thread has ended, or a new one; sched.lock held. */
 static struct worker *take_dead_locked(void)
 {
-	for (struct worker **at = &sched.dead_workers; *at != NULL; at = &(*at)->next_idle) {
+	for (struct worker **at = &sched.dead_workers; *at != NULL;
+	     at = &(*at)->next_idle) {
 		struct worker *w = *at;
 
 		/* Pairs with the kernel's clearing: the thread has left its stack. */
@@ -91,9 +92,9 @@ static void worker_main(void *arg)
 
 bool worker_spawn(struct worker *w, void (*entry)(void *))
 {
-	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-			      CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
-			      CLONE_CHILD_CLEARTID;
+	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+			      CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
+			      CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
 	/* Until it exits nobody takes the worker for dead. */
 	store_relaxed(&w->kernel_tid, 1);
 	w->in_runtime = 1;
@@ -101,8 +102,8 @@ bool worker_spawn(struct worker *w, void (*entry)(void *))
 	/* A worker inherits its mask; a caller may be in the middle of changing its own. */
 	uint64_t old;
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, &old);
-	long tid = clone_thread(flags, w->stack_top, (int *)&w->tid, (int *)&w->kernel_tid,
-				w->self.tcb, entry, w);
+	long tid = clone_thread(flags, w->stack_top, (int *)&w->tid,
+				(int *)&w->kernel_tid, w->self.tcb, entry, w);
 	sys_sigmask(SIG_SETMASK, &old, NULL);
 	if (tid >= 0)
 		return true;
