@@ -194,7 +194,7 @@ static void test_crowd(void)
 	start_all();
 	for (int i = 0; i < 4; i++)
 		changers[i] = start(change_own, NULL);
-	for (int i = 0; i < 200; i++)
+	for (int i = 0; i < 50; i++)
 		in_thread(do_nothing, NULL);
 	for (int i = 0; i < 4; i++)
 		join(changers[i]);
