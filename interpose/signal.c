@@ -13,7 +13,6 @@
 enum {
 	SIGNAL_MOST = 64,
 	RESTORER_FLAG = 0x04000000,  /* the kernel's: the restorer is given */
-	FIRST_VIRTUAL_TID = 1 << 22, /* the kernel's ids lie below */
 };
 
 #define SIGNAL_BIT(sig) (1ULL << ((sig)-1))
@@ -371,7 +370,7 @@ static long send_info(struct task *t, const siginfo_t *info)
 	/* Nobody can catch these: they are the process's, whomever they are sent to. */
 	if (sig == SIGKILL || sig == SIGSTOP)
 		return real.kill(getpid(), sig) == 0 ? 0 : -errno;
-	if (!task_is_bound(t) || task_tid(t) >= FIRST_VIRTUAL_TID)
+	if (!task_is_bound(t) || task_tid(t) >= FIRST_TASK_TID)
 		return signal_post(t, info);
 	/* The kernel delivers to a bound task.  It writes SI_TKILL itself or not at all. */
 	long r = info->si_code == SI_TKILL ? real.tgkill(getpid(), task_tid(t), sig)

@@ -134,7 +134,7 @@ static int spawn_sysmon(void)
 
 	w->in_runtime = 1;
 	w->kernel_tid = 1;
-	return worker_spawn(w, sysmon_thread) ? 0 : -EAGAIN;
+	return worker_spawn(w, sysmon_thread, 0) ? 0 : -EAGAIN;
 }
 
 static void learn(void)
@@ -262,8 +262,7 @@ void fork_child(void)
 	sched.need_fence = need_fence;
 	sched.live = true;
 	sched.pid = sys(SYS_getpid);
-	memset(&sysmon_worker, 0, sizeof(sysmon_worker));
-	retake_lock.word = 0;
+	sysmon_fork_child();
 	setid_lock.word = 0;
 	resize_lock.word = 0;
 	park_fork_child();

@@ -333,8 +333,9 @@ void task_first_run(void *task);
  * -ENOMEM when there is no memory. */
 int worker_init_self(struct worker *w);
 
-/* Starts w's kernel thread in entry(w), with the mask of workers. */
-bool worker_spawn(struct worker *w, void (*entry)(void *));
+/* Starts w's kernel thread in entry(w), with the mask of workers; without names flags of
+ * clone(2), of what threads share, that this one does not. */
+bool worker_spawn(struct worker *w, void (*entry)(void *), unsigned long without);
 
 /* Puts the first worker's memory aside, before the runtime is awake.  False: no memory. */
 bool worker_reserve(void);
@@ -360,6 +361,9 @@ extern struct lock retake_lock __attribute__((visibility("hidden")));
 /* sysmon's kernel thread: the process's first, once the runtime is awake. */
 extern struct worker sysmon_worker __attribute__((visibility("hidden")));
 _Noreturn void sysmon_loop(void);
+
+/* In a fork's child: there is no sysmon yet. */
+void sysmon_fork_child(void);
 
 /* Ends sysmon's sleep, if it sleeps without end.  Anyone. */
 void sysmon_wake(void);

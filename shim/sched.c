@@ -841,10 +841,7 @@ void runtime_enter_slow(struct task *t)
 	/* sysmon may be about to take it: see runtime_enter(). */
 	lock_acquire(&retake_lock);
 	store_relaxed(&w->must_look, false);
-	if (load_relaxed(&w->stray)) {
-		store_relaxed(&w->stray, false);
-		add_relaxed(&sched.n_strays, -1);
-	}
+	store_relaxed(&w->stray, false);
 	lock_release(&retake_lock);
 	if (load_relaxed(&w->proc) == NULL && !t->bound)
 		want_proc(t);

@@ -336,8 +336,7 @@ static bool choose(struct task *t, void *arg)
 {
 	struct choice *c = arg;
 
-	if (!t->adopted &&
-	    ((load_relaxed(&t->sigwait) & c->bit) || !(load_relaxed(&t->sigmask) & c->bit)))
+	if ((load_relaxed(&t->sigwait) & c->bit) || !(load_relaxed(&t->sigmask) & c->bit))
 		c->task = t;
 	return c->task == NULL;
 }
@@ -590,6 +589,20 @@ static int install(int sig, const struct kernel_sigaction *act)
 	return sys_sigaction(sig, &ours, NULL);
 }
 
+static void drop_locked(struct pending_signals *p, uint64_t set)
+{
+	siginfo_t info;
+
+	while (take_locked(p, set, &info) != 0)
+		;
+}
+
+static bool drop_of_task_locked(struct task *t, void *sig)
+{
+	drop_locked(&t->pending, SIG_BIT(*(int *)sig));
+	return true;
+}
+
 int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sigaction *old)
 {
 	int r = 0;
@@ -602,13 +615,12 @@ int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sig
 	if (act != NULL)
 		r = install(sig, act);
 	if (act != NULL && r == 0) {
-		siginfo_t info;
-
 		actions[sig] = *act;
-		/* What is pending and now ignored is gone. */
-		if (is_dropped_locked(sig))
-			while (take_locked(&process_pending, SIG_BIT(sig), &info) != 0)
-				;
+		/* What is pending and now ignored is gone, for every task. */
+		if (is_dropped_locked(sig)) {
+			drop_locked(&process_pending, SIG_BIT(sig));
+			tasks_for_each(drop_of_task_locked, &sig);
+		}
 	}
 	signals_unlock();
 	if (old != NULL)

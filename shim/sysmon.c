@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <poll.h>
+#include <sched.h>
+#include <string.h>
 
 #include "runtime.h"
 #include "slot.h"
@@ -21,8 +23,9 @@ enum {
 	SLEEP_IDLE_NS = 25000000,      /* while every processor is idle */
 	TICKS_BEFORE_BACKING_OFF = 50, /* Go's: about a millisecond */
 	SLICE_NS = 10000000,           /* Go's forcePreemptNS */
-	BLOCKED_NS = 500000, /* CPU clock still, and others wait: half a millisecond */
-	STRAYS_FREE = 1, /* beyond one a processor, blocked workers are looked at twice */
+	BLOCKED_NS = 200000, /* CPU clock still, and others wait: worth a closer look */
+	BLOCKED_BLIND_NS = 2000000, /* the same where there is no closer look */
+	PROBE_NS = 1000000, /* for the closer look */
 	HAND_OFF_NS = 20000, /* Go's: a processor in the kernel longer than one tick */
 	TIMER_LATE_NS = 1000000,
 	REFUSALS_MOST = 3, /* preemptions in vain before the processor is taken */
@@ -59,16 +62,13 @@ static size_t put(char *at, const char *text)
 	return n;
 }
 
-/*
- * Whether the kernel has put w to sleep, by /proc; true where there is none.  The file
- * takes a descriptor number for some microseconds, which a program that counts on the
- * lowest free number might notice: so this is asked only where the clock is not enough.
- */
-static bool is_asleep_by_proc(struct worker *w)
+enum answer { UNKNOWN, AWAKE, ASLEEP };
+
+/* The state of a kernel thread of ours by /proc; UNKNOWN where there is none. */
+static enum answer read_state(unsigned tid)
 {
 	char path[64], digits[12], stat[256];
 	size_t n = put(path, "/proc/self/task/"), i = sizeof(digits) - 1;
-	unsigned tid = load_relaxed(&w->tid);
 
 	digits[i] = '\0';
 	do
@@ -79,28 +79,91 @@ static bool is_asleep_by_proc(struct worker *w)
 	path[n] = '\0';
 	long fd = sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return true;
+		return UNKNOWN;
 	long got = sys(SYS_read, fd, stat, sizeof(stat));
 	sys(SYS_close, fd);
 	/* "tid (name) S ...": the name may hold anything, so look from behind its end. */
 	for (long k = got - 3; k > 0; k--)
 		if (stat[k] == ')' && stat[k + 1] == ' ')
-			return stat[k + 2] == 'S' || stat[k + 2] == 'D';
-	return true;
+			return stat[k + 2] == 'S' || stat[k + 2] == 'D' ? ASLEEP : AWAKE;
+	return UNKNOWN;
+}
+
+/*
+ * The prober: a kernel thread that reads /proc for sysmon.  An open file takes the lowest
+ * free descriptor, and a program may count on getting just that one; so the prober has a
+ * table of descriptors of its own, empty.  Started when it is first needed.
+ */
+static struct {
+	struct worker worker;
+	_Atomic uint32_t question; /* a tid, or 0; futex */
+	_Atomic uint32_t answer;   /* enum answer + 1, or 0; futex */
+	bool started;
+} prober;
+
+static void prober_main(void *arg)
+{
+	(void)arg;
+	preempt_setup_thread(&prober.worker);
+	sys(SYS_close_range, 0, ~0U, 0);
+	for (;;) {
+		uint32_t tid = load_acquire(&prober.question);
+
+		if (tid == 0) {
+			sys_futex_wait(&prober.question, 0, NULL);
+			continue;
+		}
+		store_relaxed(&prober.question, 0);
+		store_release(&prober.answer, read_state(tid) + 1);
+		sys_futex_wake(&prober.answer, 1);
+	}
+}
+
+static bool start_prober(void)
+{
+	struct worker *w = &prober.worker;
+
+	if (prober.started)
+		return true;
+	if (w->stack == NULL && worker_init_self(w) < 0)
+		return false;
+	prober.started = worker_spawn(w, prober_main, CLONE_FILES);
+	return prober.started;
+}
+
+static enum answer ask_prober(struct worker *w)
+{
+	struct timespec patience = ns_timespec(PROBE_NS);
+
+	if (!start_prober())
+		return UNKNOWN;
+	store_relaxed(&prober.answer, 0);
+	store_release(&prober.question, (uint32_t)load_relaxed(&w->tid));
+	sys_futex_wake(&prober.question, 1);
+	sys_futex_wait(&prober.answer, 0, &patience);
+	/* Pairs with prober_main().  One that has not come to it yet: w is not alone. */
+	uint32_t answer = load_acquire(&prober.answer);
+	return answer == 0 ? AWAKE : (enum answer)(answer - 1);
 }
 
 /*
  * Whether w, whose CPU clock has stood still for a while, is blocked.  The machine may also
- * have had no CPU for it; then a hand-off costs a spare worker and nothing else.  A busy
- * machine must not make us start them by the dozen, so beyond a few /proc decides.
+ * have had no CPU for it: /proc knows the difference.
  */
 static bool is_blocked(struct worker *w, ns_t still)
 {
 	if (still < BLOCKED_NS)
 		return false;
-	if (load_relaxed(&sched.n_strays) < load_relaxed(&sched.n_procs) + STRAYS_FREE)
-		return true;
-	return is_asleep_by_proc(w);
+	enum answer answer = ask_prober(w);
+
+	return answer == ASLEEP || (answer == UNKNOWN && still > BLOCKED_BLIND_NS);
+}
+
+void sysmon_fork_child(void)
+{
+	memset(&prober, 0, sizeof(prober));
+	memset(&sysmon_worker, 0, sizeof(sysmon_worker));
+	retake_lock.word = 0;
 }
 
 /* --- taking processors away ----------------------------------------------------------- */
@@ -127,7 +190,6 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 			store_relaxed(&w->proc, NULL);
 			w->seen_cpu = cpu_of(w);
 			store_relaxed(&w->stray, true);
-			add_relaxed(&sched.n_strays, 1);
 		}
 	}
 	lock_release(&retake_lock);

@@ -225,7 +225,8 @@ static _Noreturn void end_process(void)
 /* The slot of an ended task, if it has one, is nobody's now. */
 static void free_ended(struct task *t)
 {
-	if (t->slot_low != NULL)
+	/* A forked child's first task ends on its slot's stack: that is never used again. */
+	if (t->slot_low != NULL && !t->bound)
 		slot_give(t);
 }
 

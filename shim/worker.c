@@ -90,7 +90,7 @@ static void worker_main(void *arg)
 	worker_loop(w);
 }
 
-bool worker_spawn(struct worker *w, void (*entry)(void *))
+bool worker_spawn(struct worker *w, void (*entry)(void *), unsigned long without)
 {
 	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
 			      CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
@@ -102,7 +102,7 @@ bool worker_spawn(struct worker *w, void (*entry)(void *))
 	/* A worker inherits its mask; a caller may be in the middle of changing its own. */
 	uint64_t old;
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, &old);
-	long tid = clone_thread(flags, w->stack_top, (int *)&w->tid,
+	long tid = clone_thread(flags & ~without, w->stack_top, (int *)&w->tid,
 				(int *)&w->kernel_tid, w->self.tcb, entry, w);
 	sys_sigmask(SIG_SETMASK, &old, NULL);
 	if (tid >= 0)
@@ -130,7 +130,7 @@ static bool worker_create(struct proc *p, bool spinning)
 	store_relaxed(&w->given, p);
 	lock_acquire(&setid_lock);
 	setid_inherit(w);
-	bool started = worker_spawn(w, worker_main);
+	bool started = worker_spawn(w, worker_main, 0);
 	if (started && !w->is_listed) {
 		lock_acquire(&sched.lock);
 		w->is_listed = true;
