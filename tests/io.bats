@@ -124,3 +124,11 @@ everywhere() {
 @test "sixty threads in read, one in poll over all of them" {
 	everywhere pollers many
 }
+
+@test "signals of another process end what main waits in" {
+	everywhere interrupted main
+}
+
+@test "the same in a forked child, whose main owns its kernel thread" {
+	everywhere interrupted main in-child
+}

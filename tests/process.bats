@@ -100,3 +100,8 @@ requires_root() {
 	requires_root
 	everywhere setids crowd
 }
+
+@test "set*id in a child forked by a thread, whose main owns its kernel thread" {
+	requires_root
+	everywhere setids change in-child
+}

@@ -34,6 +34,18 @@ everywhere() {
 	everywhere actions
 }
 
+@test "a handler repairs a fault" {
+	everywhere fault
+}
+
+@test "a handler sees the registers of what it interrupted, and may change them" {
+	everywhere context
+}
+
+@test "siglongjmp out of a handler puts the mask back" {
+	everywhere jump
+}
+
 @test "pthread_kill reaches threads parked on a condition, a semaphore, a mutex" {
 	everywhere parked
 }
@@ -100,4 +112,13 @@ everywhere() {
 
 @test "real-time signals to twelve threads, none lost, none astray" {
 	everywhere storm
+}
+
+@test "all of it again in a child forked by a thread" {
+	local name
+	for name in masks handlers actions parked computing sigwait queue timedwait \
+		suspend self all-parked one-open timer children; do
+		echo "$name"
+		at_procs 2 -- green "$BATS_FILE_TMPDIR/signals" "$name" in-child
+	done
 }

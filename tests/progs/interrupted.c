@@ -481,6 +481,48 @@ static void test_pause(void)
 	never_restarts(call_pause);
 }
 
+/* --- main itself, by another process ------------------------------------------------------- */
+
+static pid_t start_rain(int n)
+{
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid != 0)
+		return pid;
+	for (int i = 0; i < n; i++) {
+		CHECK(kill(getppid(), SIGUSR1) == 0);
+		sleep_ms(2);
+	}
+	satisfy_read();
+	_exit(0);
+}
+
+/* In the child of a process with threads, main owns its kernel thread. */
+static void test_main(void)
+{
+	char c[8];
+
+	become_threaded();
+	CHECK(pipe(fds) == 0);
+	handle(0);
+	pid_t pid = start_rain(1 << 20);
+	CHECK(read(fds[0], c, sizeof(c)) == -1 && errno == EINTR);
+	CHECK(call_poll() == -1 && errno == EINTR);
+	CHECK(call_poll_nothing() == -1 && errno == EINTR);
+	CHECK(call_pause() == -1 && errno == EINTR);
+	CHECK(call_sigwaitinfo() == -1 && errno == EINTR);
+	struct timespec ts = {.tv_sec = 20};
+	CHECK(nanosleep(&ts, NULL) == -1 && errno == EINTR);
+	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+	handle(SA_RESTART);
+	int before = n_handled;
+	pid = start_rain(20);
+	CHECK(read(fds[0], c, sizeof(c)) == 3);
+	CHECK(n_handled > before);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -500,6 +542,7 @@ int main(int argc, char **argv)
 	    {"msgrcv", test_msgrcv},
 	    {"sigwaitinfo", test_sigwaitinfo},
 	    {"pause", test_pause},
+	    {"main", test_main},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
