@@ -116,6 +116,8 @@ EXPORT int pthread_cond_signal(pthread_cond_t *c)
 {
 	if (task_self() == NULL || is_shared(c))
 		return real.pthread_cond_signal(c);
+	if (unlikely(elders_wait))
+		real.pthread_cond_signal(c);
 	cond_wake(c, 1);
 	return 0;
 }
@@ -124,6 +126,8 @@ EXPORT int pthread_cond_broadcast(pthread_cond_t *c)
 {
 	if (task_self() == NULL || is_shared(c))
 		return real.pthread_cond_broadcast(c);
+	if (unlikely(elders_wait))
+		real.pthread_cond_broadcast(c);
 	cond_wake(c, INT_MAX);
 	return 0;
 }

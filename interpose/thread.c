@@ -7,6 +7,7 @@
 #include <resolv.h>
 #include <setjmp.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "thread.h"
 
@@ -61,6 +62,17 @@ static void adopted(struct task *t)
 
 static void task_main(struct task *t);
 
+/* Whether there are other kernel threads, which libc started for timers and the like. */
+static bool have_elders(void)
+{
+	int saved_errno = errno;
+	struct stat st;
+	bool have = stat("/proc/self/task", &st) != 0 || st.st_nlink > 3;
+
+	errno = saved_errno;
+	return have;
+}
+
 /* Wakes the runtime if it sleeps: 0 or an errno. */
 static int wake_runtime(void)
 {
@@ -82,6 +94,7 @@ static int wake_runtime(void)
 	};
 	if (adopted_key == 0)
 		pthread_key_create(&adopted_key, adopted_ends);
+	elders_wait = have_elders();
 	r = -runtime_start();
 	if (r == ENOSYS) /* and has said why */
 		runs_native = true;

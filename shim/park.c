@@ -446,6 +446,8 @@ int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 	return 0;
 }
 
+bool elders_wait;
+
 void unlock_slow(_Atomic uint32_t *word)
 {
 	struct task *t = task_self();
@@ -468,6 +470,8 @@ void unlock_slow(_Atomic uint32_t *word)
 	lock_release(&b->lock);
 	if (w != NULL)
 		wake_task(task_of_waiter(w));
+	if (unlikely(elders_wait))
+		sys_futex_wake(word, 1);
 	if (entered)
 		runtime_leave(t);
 }

@@ -88,6 +88,10 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline);
 void unlock_slow(_Atomic uint32_t *word);
 
+/* When the runtime woke, the process had other kernel threads, libc's own.  They may wait
+ * in libc, and so in the kernel, for what tasks now give up: each wake is for both. */
+extern bool elders_wait __attribute__((visibility("hidden")));
+
 /*
  * A condition variable's queue is keyed by its address and needs no word of it.
  * cond_park: enqueues the caller on cond, calls release(arg) (which unlocks the mutex and

@@ -181,6 +181,10 @@ with_allocator() {
 	everywhere adopt timer-waits
 }
 
+@test "what it waits for since before the program's first thread still wakes it" {
+	everywhere adopt elders
+}
+
 @test "aio_read notifies by a thread, and aio_suspend waits" {
 	everywhere adopt aio
 	everywhere adopt aio-waits

@@ -155,6 +155,79 @@ static void timer_first(void)
 	wait_ended();
 }
 
+/* --- threads of libc's that wait since before the program's first thread ------------------ */
+
+static pthread_mutex_t elder_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t cond_mutex = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int n_waiting, n_woken;
+static _Atomic bool is_held, let_go;
+static bool told;
+
+static void elder_holds(union sigval value)
+{
+	(void)value;
+	CHECK_OK(pthread_mutex_lock(&elder_mutex));
+	is_held = true;
+	while (!let_go)
+		sleep_ms(1);
+	CHECK_OK(pthread_mutex_unlock(&elder_mutex));
+}
+
+static void elder_wants(union sigval value)
+{
+	(void)value;
+	while (!is_held)
+		sleep_ms(1);
+	n_waiting++;
+	CHECK_OK(pthread_mutex_lock(&elder_mutex));
+	CHECK_OK(pthread_mutex_unlock(&elder_mutex));
+	n_woken++;
+}
+
+static void elder_listens(union sigval value)
+{
+	(void)value;
+	CHECK_OK(pthread_mutex_lock(&cond_mutex));
+	n_waiting++;
+	while (!told)
+		CHECK_OK(pthread_cond_wait(&cond, &cond_mutex));
+	CHECK_OK(pthread_mutex_unlock(&cond_mutex));
+	n_woken++;
+}
+
+static void *tell(void *arg)
+{
+	CHECK_OK(pthread_mutex_lock(&cond_mutex));
+	told = true;
+	CHECK_OK(pthread_cond_broadcast(&cond));
+	CHECK_OK(pthread_mutex_unlock(&cond_mutex));
+	let_go = true;
+	return arg;
+}
+
+static void elders(void)
+{
+	void (*notify[])(union sigval) = {elder_holds, elder_wants, elder_wants,
+					  elder_listens, elder_listens};
+	struct itimerspec once = {.it_value.tv_nsec = 1000000};
+
+	for (int i = 0; i < 5; i++) {
+		struct sigevent ev = event(notify[i]);
+		timer_t timer;
+
+		CHECK(timer_create(CLOCK_MONOTONIC, &ev, &timer) == 0);
+		CHECK(timer_settime(timer, 0, &once, NULL) == 0);
+	}
+	while (n_waiting < 4)
+		sleep_ms(1);
+	sleep_ms(50); /* they wait in the kernel now, as far as one can tell */
+	in_thread(tell, NULL);
+	for (long long begun = now_ms(); n_woken < 4;) {
+		CHECK(now_ms() - begun < 10000);
+		sleep_ms(1);
+	}
+}
+
 static void timer_waits(void)
 {
 	timer_t timer;
@@ -271,6 +344,7 @@ int main(int argc, char **argv)
 	    {"aio-waits", aio_waits},
 	    {"lookups", lookups},
 	    {"queue", queue},
+	    {"elders", elders},
 	};
 
 	CHECK_OK(pthread_key_create(&key, value_ends));
