@@ -36,6 +36,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -121,6 +122,7 @@ int __open64_2(const char *path, int flags);
 int __openat_2(int dir, const char *path, int flags);
 int __openat64_2(int dir, const char *path, int flags);
 
+_Noreturn void __longjmp_chk(struct __jmp_buf_tag env[1], int value);
 void __ctype_init(void);
 void __call_tls_dtors(void);
 

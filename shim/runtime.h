@@ -67,6 +67,13 @@ struct pending_signals {
 	struct queued_signal *queue; /* their siginfo, oldest first; under signal lock */
 };
 
+/* A handler of the program's that runs; on the stack of who called it. */
+struct activation {
+	struct activation *outer;
+	uintptr_t sp;	 /* stack pointer of what it interrupted */
+	uint64_t before; /* the task's mask then */
+};
+
 struct task {
 	int tid;               /* first: task_tid() reads it.  Constant while it lives */
 	_Atomic int attention; /* bits of enum attention; any worker */
@@ -108,8 +115,9 @@ struct task {
 	_Atomic uint64_t sigmask; /* owner writes, all read */
 	_Atomic uint64_t sigwait; /* what sigwait() waits for; owner writes */
 	struct pending_signals pending;
-	stack_t
-	    altstack; /* the program's, of sigaltstack; owner only; unused when bound */
+	struct activation *handlers; /* that run, innermost first; owner only */
+	/* The program's, of sigaltstack; owner only; unused when bound. */
+	stack_t altstack;
 	uint64_t kernel_mask;  /* bound: kept while the signal lock is held; owner only */
 	int mask_class;        /* where its mask is counted; owner only */
 	bool eintr_wanted;     /* a handler without SA_RESTART ran; owner only */

@@ -434,27 +434,44 @@ static uintptr_t altstack_top(const struct task *t, unsigned long flags, uintptr
 	return (uintptr_t)t->altstack.ss_sp + t->altstack.ss_size;
 }
 
-/* With the task's mask as POSIX wants it. */
+/* With the task's mask as POSIX wants it.  sp is where the interrupted code stood. */
 static void call_handler(struct task *t, const struct kernel_sigaction *act, int sig,
-			 siginfo_t *info, ucontext_t *uc)
+			 siginfo_t *info, ucontext_t *uc, uintptr_t sp)
 {
-	uint64_t before = load_relaxed(&t->sigmask);
+	struct activation a = {t->handlers, sp, load_relaxed(&t->sigmask)};
+	uint64_t after;
 	uintptr_t top = altstack_top(t, act->flags, (uintptr_t)__builtin_frame_address(0));
 
 	if (!(act->flags & SA_RESTART))
 		t->eintr_wanted = true;
 	t->handlers_run++;
-	memcpy(&uc->uc_sigmask, &before, sizeof(before));
+	t->handlers = &a;
+	memcpy(&uc->uc_sigmask, &a.before, sizeof(a.before));
 	if (!t->bound)
 		uc->uc_stack = t->altstack;
 	store_relaxed(&t->sigmask,
-		      before | act->mask | (act->flags & SA_NODEFER ? 0 : SIG_BIT(sig)));
+		      a.before | act->mask | (act->flags & SA_NODEFER ? 0 : SIG_BIT(sig)));
 	if (top != 0)
 		call_on_stack((void *)(top & ~(uintptr_t)15), act->handler, sig, info, uc);
 	else
 		((handler_fn *)act->handler)(sig, info, uc);
-	memcpy(&before, &uc->uc_sigmask, sizeof(before));
-	signal_set_mask(t, before);
+	t->handlers = a.outer;
+	memcpy(&after, &uc->uc_sigmask, sizeof(after));
+	signal_set_mask(t, after);
+}
+
+void signal_leave_handlers(struct task *t, uintptr_t sp, bool restore)
+{
+	uint64_t before = 0;
+	bool left = false;
+
+	/* Stacks grow down: what a handler interrupted lies at or below who is jumped to. */
+	for (; t->handlers != NULL && t->handlers->sp <= sp; t->handlers = t->handlers->outer) {
+		before = t->handlers->before;
+		left = true;
+	}
+	if (left && restore)
+		signal_set_mask(t, before);
 }
 
 void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
@@ -466,7 +483,9 @@ void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
 		return;
 	if (context == NULL)
 		getcontext(&own);
-	call_handler(t, &act, sig, info, context != NULL ? context : &own);
+	ucontext_t *uc = context != NULL ? context : &own;
+
+	call_handler(t, &act, sig, info, uc, uc->uc_mcontext.gregs[REG_RSP]);
 }
 
 void signal_deliver(struct task *t)
@@ -662,6 +681,7 @@ uint64_t signal_pending(const struct task *t)
 
 int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 {
+	uint32_t handlers = t->handlers_run;
 	int sig, r = 0;
 
 	set &= ~OURS;
@@ -673,10 +693,11 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 		if (r == -ETIMEDOUT)
 			break;
 		r = park_on(&t->never, 0, deadline);
-		if (r == -EINTR && (signal_take_eintr(t) ||
-				    (load_relaxed(&t->attention) & ATTEND_CANCEL)))
+		/* Any handler ends it, SA_RESTART or not (signal(7)). */
+		if (r == -EINTR && (t->handlers_run != handlers || task_cancel_wanted(t)))
 			break;
 	}
+	signal_take_eintr(t);
 	if (sig == 0)
 		sig = take_for(t, set, info);
 	store_relaxed(&t->sigwait, 0);

@@ -48,6 +48,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->cancel_point = t->cancel_anywhere = false;
 	store_relaxed(&t->interrupt, 0);
 	store_relaxed(&t->in_door, false);
+	t->handlers = NULL;
 	store_relaxed(&t->cpu_tsc, 0);
 	t->altstack = (stack_t){0};
 	store_relaxed(&t->spins_held, 0);
