@@ -25,38 +25,54 @@ static uintptr_t stack_pointer_of(const struct __jmp_buf_tag *env)
 	return sp ^ guard;
 }
 
-static void leave_handlers(const struct __jmp_buf_tag *env)
+/*
+ * Leaves the handlers behind; returns what to jump by: env, or a copy that does not touch
+ * the kernel thread's mask, which is not the task's to set.
+ */
+static struct __jmp_buf_tag *leave_handlers(struct __jmp_buf_tag *env, struct __jmp_buf_tag *copy)
 {
 	struct task *t = task_self();
 
-	if (t != NULL)
-		signal_leave_handlers(t, stack_pointer_of(env), env->__mask_was_saved != 0);
+	if (t == NULL)
+		return env;
+	if (!env->__mask_was_saved) {
+		signal_leave_handlers(t, stack_pointer_of(env), NULL);
+		return env;
+	}
+	signal_leave_handlers(t, stack_pointer_of(env), (const uint64_t *)&env->__saved_mask);
+	*copy = *env;
+	copy->__mask_was_saved = 0;
+	return copy;
 }
 
 EXPORT _Noreturn void longjmp(struct __jmp_buf_tag env[1], int value)
 {
-	leave_handlers(env);
-	real.longjmp(env, value);
+	struct __jmp_buf_tag copy;
+
+	real.longjmp(leave_handlers(env, &copy), value);
 	__builtin_unreachable();
 }
 
 EXPORT _Noreturn void _longjmp(struct __jmp_buf_tag env[1], int value)
 {
-	leave_handlers(env);
-	real._longjmp(env, value);
+	struct __jmp_buf_tag copy;
+
+	real._longjmp(leave_handlers(env, &copy), value);
 	__builtin_unreachable();
 }
 
 EXPORT _Noreturn void siglongjmp(struct __jmp_buf_tag env[1], int value)
 {
-	leave_handlers(env);
-	real.siglongjmp(env, value);
+	struct __jmp_buf_tag copy;
+
+	real.siglongjmp(leave_handlers(env, &copy), value);
 	__builtin_unreachable();
 }
 
 EXPORT _Noreturn void __longjmp_chk(struct __jmp_buf_tag env[1], int value)
 {
-	leave_handlers(env);
-	real.__longjmp_chk(env, value);
+	struct __jmp_buf_tag copy;
+
+	real.__longjmp_chk(leave_handlers(env, &copy), value);
 	__builtin_unreachable();
 }

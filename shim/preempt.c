@@ -124,7 +124,9 @@ __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *
 		if (inside)
 			store_relaxed(&t->worker->in_runtime, 1);
 	} else {
+		t->interrupted = &frame->flags;
 		look_up(t);
+		t->interrupted = NULL;
 	}
 	/* rt_sigreturn sets mask and signal stack from the frame: let them be this worker's. */
 	frame->stack = (stack_t){.ss_sp = t->worker->signal_stack,

@@ -115,6 +115,7 @@ struct task {
 	_Atomic uint64_t sigmask; /* owner writes, all read */
 	_Atomic uint64_t sigwait; /* what sigwait() waits for; owner writes */
 	struct pending_signals pending;
+	void *interrupted; /* the kernel's ucontext of preempted code, while it looks up */
 	struct activation *handlers; /* that run, innermost first; owner only */
 	/* The program's, of sigaltstack; owner only; unused when bound. */
 	stack_t altstack;
@@ -418,7 +419,9 @@ void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
 
 /* sysmon: routes what arrived for the process. */
 void signal_route(void);
-uint64_t signal_sysmon_mask(void);
+
+/* sysmon's sleep, in which it receives the process's signals. */
+void signal_sleep(const struct timespec *ts);
 void signal_fork_child(struct task *t);
 
 /* --- setid.c ----------------------------------------------------------------------- */

@@ -262,9 +262,10 @@ uint64_t signal_pending(const struct task *t);
 /* As sigaltstack, for the caller.  0 or -E. */
 int signal_altstack(struct task *t, const stack_t *stack, stack_t *old);
 
-/* The caller jumps to where its stack pointer is sp: handlers that it leaves behind are over,
- * and with restore the mask from before them is back. */
-void signal_leave_handlers(struct task *t, uintptr_t sp, bool restore);
+/* The caller jumps to where its stack pointer is sp: handlers that it leaves behind are over.
+ * saved, when not NULL, is the mask that the kernel thread had when the jump was prepared:
+ * the task's from before those handlers is put back. */
+void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved);
 
 /* As sigtimedwait: the signal's number, -EAGAIN at the deadline, or -EINTR. */
 int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline);

@@ -57,6 +57,8 @@ static struct mask_class {
 	uint64_t mask;
 	_Atomic int32_t n;
 } classes[N_CLASSES];
+static _Atomic uint64_t sigwaited; /* signals that some task waits for */
+static int n_waiters[N_SIGNALS];   /* how many, for each; signal_lock */
 static _Atomic uint64_t sysmon_blocks; /* what sysmon's sleep blocks now */
 static _Atomic uint32_t sysmon_rounds; /* its sleeps, counted: a change has been adopted */
 static _Atomic int sysmon_waited_for;
@@ -182,16 +184,43 @@ static uint64_t blocked_by_all_locked(void)
 	return all;
 }
 
-uint64_t signal_sysmon_mask(void)
+/* Queues for the process what arrived at sysmon; it is routed when its sleep ends. */
+static void queue_for_process(const siginfo_t *info)
+{
+	/* sysmon sleeps when this runs, so it holds no lock. */
+	signals_lock();
+	add_locked(&process_pending, info);
+	signals_unlock();
+}
+
+void signal_sleep(const struct timespec *ts)
 {
 	signals_lock();
 	uint64_t mask = blocked_by_all_locked() & ~OURS;
 	signals_unlock();
+	uint64_t waited = load_acquire(&sigwaited) & mask, all = ~0ULL;
+	siginfo_t info;
+
 	store_relaxed(&sysmon_blocks, mask);
 	add_acq_rel(&sysmon_rounds, 1);
 	if (load_acquire(&sysmon_waited_for))
 		sys_futex_wake((void *)&sysmon_rounds, INT32_MAX);
-	return mask;
+	if (waited == 0) {
+		sys(SYS_ppoll, 0, 0, ts, &mask, KERNEL_SIGSET_SIZE);
+		return;
+	}
+	/* What all tasks block and some wait for is taken like they would, never delivered: its
+	 * action may be the default.  So is our own wake, which must not fall between the two
+	 * calls. */
+	waited |= SIG_BIT(SIG_PREEMPT);
+	mask |= SIG_BIT(SIG_PREEMPT);
+	sys_sigmask(SIG_SETMASK, &mask, NULL);
+	long sig = sys(SYS_rt_sigtimedwait, &waited, &info, ts, KERNEL_SIGSET_SIZE);
+	sys_sigmask(SIG_SETMASK, &all, NULL);
+	if (sig == SIG_PREEMPT)
+		setid_handle(&sysmon_worker);
+	else if (sig > 0)
+		queue_for_process(&info);
 }
 
 /* Sees to it that sysmon has slept, or will, with a mask of this moment. */
@@ -211,14 +240,12 @@ static void sysmon_adopt(bool wait)
 	add_acq_rel(&sysmon_waited_for, -1);
 }
 
-static uint64_t waited_by(const struct task *t)
+/* Counts t's mask anew. */
+static void set_class(struct task *t)
 {
-	return load_relaxed(&t->sigmask) & ~load_relaxed(&t->sigwait);
-}
+	uint64_t counted = load_relaxed(&t->sigmask);
 
-/* Counts t's mask, less what it waits for, anew. */
-static void set_class(struct task *t, uint64_t counted)
-{
+
 	signals_lock();
 	uint64_t before = blocked_by_all_locked();
 	add_relaxed(&classes[t->mask_class].n, -1);
@@ -446,11 +473,15 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 		t->eintr_wanted = true;
 	t->handlers_run++;
 	t->handlers = &a;
+	t->interrupted = NULL; /* what comes while it runs interrupts the handler */
 	memcpy(&uc->uc_sigmask, &a.before, sizeof(a.before));
 	if (!t->bound)
 		uc->uc_stack = t->altstack;
-	store_relaxed(&t->sigmask,
-		      a.before | act->mask | (act->flags & SA_NODEFER ? 0 : SIG_BIT(sig)));
+	uint64_t during = a.before | act->mask | (act->flags & SA_NODEFER ? 0 : SIG_BIT(sig));
+
+	store_relaxed(&t->sigmask, during);
+	if (t->bound)
+		sys_sigmask(SIG_SETMASK, &during, NULL);
 	if (top != 0)
 		call_on_stack((void *)(top & ~(uintptr_t)15), act->handler, sig, info, uc);
 	else
@@ -460,7 +491,7 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	signal_set_mask(t, after);
 }
 
-void signal_leave_handlers(struct task *t, uintptr_t sp, bool restore)
+void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 {
 	uint64_t before = 0;
 	bool left = false;
@@ -470,8 +501,16 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, bool restore)
 		before = t->handlers->before;
 		left = true;
 	}
-	if (left && restore)
+	if (saved == NULL)
+		return;
+	if (left)
 		signal_set_mask(t, before);
+	else if (*saved != worker_sigmask)
+		signal_set_mask(t, *saved); /* saved before the runtime woke: a true mask */
+	/* The kernel blocked more while the handler ran. */
+	uint64_t mask = load_relaxed(&t->sigmask);
+	if (t->bound)
+		sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
@@ -495,7 +534,7 @@ void signal_deliver(struct task *t)
 
 	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
 	while ((sig = take_for(t, ~load_relaxed(&t->sigmask), &info)) != 0)
-		signal_run_handler(t, sig, &info, NULL);
+		signal_run_handler(t, sig, &info, t->interrupted);
 }
 
 bool signal_take_eintr(struct task *t)
@@ -512,15 +551,6 @@ uint32_t signal_handlers_run(const struct task *t)
 }
 
 /* --- what the kernel calls ------------------------------------------------------------ */
-
-/* Queues for the process what arrived at sysmon; it is routed when its sleep ends. */
-static void queue_for_process(const siginfo_t *info)
-{
-	/* sysmon sleeps when this runs, so it holds no lock. */
-	signals_lock();
-	add_locked(&process_pending, info);
-	signals_unlock();
-}
 
 /* A bound task's kernel thread has the task's own mask and signal stack: the kernel has
  * done everything but the task's own record of its mask. */
@@ -659,7 +689,7 @@ void signal_set_mask(struct task *t, uint64_t mask)
 	store_relaxed(&t->sigmask, mask);
 	if (t->bound)
 		sys_sigmask(SIG_SETMASK, &mask, NULL);
-	set_class(t, waited_by(t));
+	set_class(t);
 	/* A fault that the program blocks is fatal natively too: see trampoline(). */
 	if ((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) & ~mask)
 		signal_deliver(t);
@@ -679,6 +709,30 @@ uint64_t signal_pending(const struct task *t)
 	       load_relaxed(&t->sigmask);
 }
 
+/* Counts what tasks wait for; sysmon takes it from the kernel for them. */
+static void count_waited(uint64_t set, int delta)
+{
+	uint64_t before, left = set;
+
+	signals_lock();
+	before = load_relaxed(&sigwaited);
+	uint64_t now = before;
+	for (; left != 0; left &= left - 1) {
+		int sig = __builtin_ctzll(left) + 1;
+
+		n_waiters[sig] += delta;
+		if (n_waiters[sig] > 0)
+			now |= SIG_BIT(sig);
+		else
+			now &= ~SIG_BIT(sig);
+	}
+	store_release(&sigwaited, now);
+	signals_unlock();
+	/* It may be pending in the kernel already. */
+	if ((now & ~before) != 0 && runtime_is_running())
+		sysmon_wake();
+}
+
 int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 {
 	uint32_t handlers = t->handlers_run;
@@ -686,7 +740,7 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 
 	set &= ~OURS;
 	store_relaxed(&t->sigwait, set);
-	set_class(t, waited_by(t));
+	count_waited(set, 1);
 	/* Pairs with signal_post(): it sees the set, or we see its signal. */
 	fence_seq_cst();
 	while ((sig = take_for(t, set, info)) == 0) {
@@ -701,7 +755,7 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 	if (sig == 0)
 		sig = take_for(t, set, info);
 	store_relaxed(&t->sigwait, 0);
-	set_class(t, waited_by(t));
+	count_waited(set, -1);
 	return sig != 0 ? sig : r == -ETIMEDOUT ? -EAGAIN : -EINTR;
 }
 
@@ -763,6 +817,8 @@ void signal_fork_child(struct task *t)
 	siginfo_t info;
 
 	signal_lock.word = 0;
+	sigwaited = 0;
+	memset(n_waiters, 0, sizeof(n_waiters));
 	while (take_locked(&process_pending, ~0ULL, &info) != 0)
 		;
 	while (take_locked(&t->pending, ~0ULL, &info) != 0)

@@ -409,9 +409,8 @@ _Noreturn void sysmon_loop(void)
 
 	for (;;) {
 		struct timespec ts = ns_timespec(sleep);
-		uint64_t mask = signal_sysmon_mask();
 
-		sys(SYS_ppoll, 0, 0, &ts, &mask, KERNEL_SIGSET_SIZE);
+		signal_sleep(&ts);
 		signal_route();
 		ns_t now = now_ns();
 		bool busy = retake(now);
