@@ -122,7 +122,9 @@ static struct task *task_of_waiter(struct waiter *w)
 static void wake_task(struct task *t)
 {
 	/* Pairs with the CAS to PARKED after its last switch: its registers are saved. */
-	if (swap_acq_rel(&t->park, PARK_WOKEN) == PARK_PARKED)
+	uint32_t was = swap_acq_rel(&t->park, PARK_WOKEN);
+
+	if (was == PARK_PARKED || was == PARK_INTERRUPTED)
 		ready(t);
 }
 

@@ -32,6 +32,7 @@ enum park_state {
 	PARK_PARKED = 1,  /* its registers are saved; the waker pushes it (or wakes its
 			     kernel thread when it is bound) */
 	PARK_WOKEN = 2,   /* woken before it had left: it does not park after all */
+	PARK_INTERRUPTED = 3, /* bound only: parked, and a signal wants it to look */
 };
 
 /* What a task waits on; protected by the lock of the bucket that addr hashes to, but for
@@ -315,6 +316,9 @@ bool sched_park(struct task *t, ns_t deadline);
 /* Fires the timers of h that are due.  Returns how many. */
 int timers_fire(struct timer_heap *h, ns_t now);
 void park_fork_child(void);
+
+/* In a signal handler of a bound task: if it is parked, it looks up. */
+void park_interrupt(struct task *t);
 
 /* Whether t should not wait at all: it has a signal or a cancel to attend to. */
 bool park_is_wanted(struct task *t);

@@ -362,26 +362,44 @@ void sched_leave(struct task *t, enum after_switch after)
 	leave_for(t, w, p, next, inherit, after);
 }
 
-/* A bound task parks in the kernel.  False: the deadline passed. */
+/*
+ * A bound task parks in the kernel.  False: the deadline passed.  A signal of the kernel's
+ * that arrives here is only queued; park_interrupt() sees to it that the wait ends, also
+ * when it arrives just before the futex is entered.
+ */
 static bool park_bound(struct task *t, ns_t deadline)
 {
-	uint32_t running = PARK_RUNNING, parked = PARK_PARKED;
+	uint32_t state = PARK_RUNNING;
 
-	if (!cas_acq_rel(&t->park, &running, PARK_PARKED))
+	if (!cas_acq_rel(&t->park, &state, PARK_PARKED))
 		goto woken;
 	for (;;) {
+		if (park_is_wanted(t))
+			park_cancel(t, -EINTR);
+		if (load_acquire(&t->park) == PARK_WOKEN)
+			goto woken;
 		struct timespec ts = ns_timespec(deadline - now_ns());
 		long r = sys_futex_wait(&t->park, PARK_PARKED,
 					deadline == NO_DEADLINE ? NULL : &ts);
 
 		if (load_acquire(&t->park) == PARK_WOKEN)
 			goto woken;
-		if (r == -ETIMEDOUT && cas_acq_rel(&t->park, &parked, PARK_RUNNING))
+		state = PARK_PARKED;
+		if (r == -ETIMEDOUT && cas_acq_rel(&t->park, &state, PARK_RUNNING))
 			return false;
+		state = PARK_INTERRUPTED;
+		cas_acq_rel(&t->park, &state, PARK_PARKED);
 	}
 woken:
 	store_relaxed(&t->park, PARK_RUNNING);
 	return true;
+}
+
+void park_interrupt(struct task *t)
+{
+	uint32_t parked = PARK_PARKED;
+
+	cas_acq_rel(&t->park, &parked, PARK_INTERRUPTED);
 }
 
 bool sched_park(struct task *t, ns_t deadline)

@@ -564,6 +564,7 @@ static void deliver_bound(struct task *t, int sig, siginfo_t *info, ucontext_t *
 		add_locked(&t->pending, info);
 		signals_unlock();
 		or_acq_rel(&t->attention, ATTEND_SIGNAL);
+		park_interrupt(t);
 		return;
 	}
 	signal_run_handler(t, sig, info, uc);
@@ -733,6 +734,34 @@ static void count_waited(uint64_t set, int delta)
 		sysmon_wake();
 }
 
+/* Takes one from our queues, or from the kernel's: any kernel thread may take what is
+ * pending for the process and blocked by all. */
+static int take_any(struct task *t, uint64_t set, siginfo_t *info)
+{
+	static const struct timespec at_once;
+	int sig = take_for(t, set, info);
+
+	if (sig != 0)
+		return sig;
+	long r = sys(SYS_rt_sigtimedwait, &set, info, &at_once, KERNEL_SIGSET_SIZE);
+	return r > 0 ? (int)r : 0;
+}
+
+/* One wait of a task that waits for set: sysmon brings a floating one what the kernel has; a
+ * bound one asks itself.  As park_on; the signal's number when the wait itself took it. */
+static int wait_for_signal(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
+{
+	if (!t->bound)
+		return park_on(&t->never, 0, deadline);
+	struct timespec ts = ns_timespec(deadline - now_ns());
+	long r = sys(SYS_rt_sigtimedwait, &set, info, deadline == NO_DEADLINE ? NULL : &ts,
+		     KERNEL_SIGSET_SIZE);
+
+	if (r == -EINTR && load_acquire(&t->attention) != 0)
+		runtime_leave_slow(t);
+	return r == -EAGAIN ? -ETIMEDOUT : (int)r;
+}
+
 int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 {
 	uint32_t handlers = t->handlers_run;
@@ -743,17 +772,19 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 	count_waited(set, 1);
 	/* Pairs with signal_post(): it sees the set, or we see its signal. */
 	fence_seq_cst();
-	while ((sig = take_for(t, set, info)) == 0) {
+	while ((sig = take_any(t, set, info)) == 0) {
 		if (r == -ETIMEDOUT)
 			break;
-		r = park_on(&t->never, 0, deadline);
+		r = wait_for_signal(t, set, info, deadline);
+		if (r > 0) {
+			sig = r;
+			break;
+		}
 		/* Any handler ends it, SA_RESTART or not (signal(7)). */
 		if (r == -EINTR && (t->handlers_run != handlers || task_cancel_wanted(t)))
 			break;
 	}
 	signal_take_eintr(t);
-	if (sig == 0)
-		sig = take_for(t, set, info);
 	store_relaxed(&t->sigwait, 0);
 	count_waited(set, -1);
 	return sig != 0 ? sig : r == -ETIMEDOUT ? -EAGAIN : -EINTR;
