@@ -76,12 +76,14 @@ ALIAS(__vfork, vfork);
 static void exec_begin(struct task *t)
 {
 	task_hold_spin(t, 1);
+	preempt_hold(true);
 	signal_expose_mask(t);
 }
 
 static int exec_failed(struct task *t)
 {
 	signal_hide_mask(t);
+	preempt_hold(false);
 	task_hold_spin(t, -1);
 	return -1;
 }

@@ -220,6 +220,16 @@ int preempt_init(void)
 	return sys_sigaction(SIG_PREEMPT, &act, NULL);
 }
 
+void preempt_hold(bool hold)
+{
+	struct kernel_sigaction ignore = {.handler = (void *)SIG_IGN};
+
+	if (hold)
+		sys_sigaction(SIG_PREEMPT, &ignore, NULL);
+	else
+		preempt_init();
+}
+
 void preempt_worker(struct worker *w)
 {
 	int tid = load_relaxed(&w->tid);

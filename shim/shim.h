@@ -280,6 +280,13 @@ bool signal_take_eintr(struct task *t);
 /* How many handlers have run on t: whether any ran during a call. */
 uint32_t signal_handlers_run(const struct task *t);
 
+/*
+ * Around exec: while held, our own signal is ignored, in every task.  exec resets what is
+ * handled, but not what is ignored: one that sysmon sends as the old program goes would end
+ * the new one (libc ignores its internal signals in posix_spawn's children likewise).
+ */
+void preempt_hold(bool hold);
+
 /* Around fork, exec and spawn: the kernel thread's mask is the task's own, to inherit. */
 void signal_expose_mask(struct task *t);
 void signal_hide_mask(struct task *t);
