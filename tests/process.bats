@@ -47,6 +47,10 @@ everywhere() {
 	everywhere processes fork-mask
 }
 
+@test "the child may load a library" {
+	everywhere processes load
+}
+
 @test "vfork and exec; a real vfork before the first thread" {
 	everywhere processes vfork
 }

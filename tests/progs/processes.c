@@ -5,6 +5,7 @@
  * Started again by itself with the argument "child", it exits with 0 if its signal mask is
  * what the next argument says, in hexadecimal, and it could create a thread.
  */
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -301,6 +302,24 @@ static void test_fork_mask(void)
 {
 	in_thread(fork_masked, NULL);
 	CHECK(mask_now() == 0);
+}
+
+/* ld.so walks the list of threads there, for a library with thread-locals of its own. */
+static void *fork_and_load(void *arg)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		/* It need not be there; this has to return. */
+		dlopen("libgomp.so.1", RTLD_NOW);
+		_exit(5);
+	}
+	expect_exit(pid, 5);
+	return arg;
+}
+
+static void test_load(void)
+{
+	in_thread(fork_and_load, NULL);
 }
 
 /* --- vfork ---------------------------------------------------------------------------------- */
@@ -615,13 +634,21 @@ static void test_wait(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"fork", test_fork},           {"generations", test_generations},
-	    {"crowd", test_crowd},         {"atfork", test_atfork},
-	    {"held", test_held},           {"fork-mask", test_fork_mask},
-	    {"vfork", test_vfork},         {"exec", test_exec},
-	    {"exec-ways", test_exec_ways}, {"spawn", test_spawn},
-	    {"system", test_system},       {"system-cancel", test_system_cancel},
-	    {"popen", test_popen},         {"wait", test_wait},
+	    {"fork", test_fork},
+	    {"generations", test_generations},
+	    {"crowd", test_crowd},
+	    {"atfork", test_atfork},
+	    {"held", test_held},
+	    {"fork-mask", test_fork_mask},
+	    {"load", test_load},
+	    {"vfork", test_vfork},
+	    {"exec", test_exec},
+	    {"exec-ways", test_exec_ways},
+	    {"spawn", test_spawn},
+	    {"system", test_system},
+	    {"system-cancel", test_system_cancel},
+	    {"popen", test_popen},
+	    {"wait", test_wait},
 	};
 
 	self = realpath("/proc/self/exe", NULL);
