@@ -336,11 +336,6 @@ void libc_link_tcb(void *tcb)
 	lock_release(stack_list_lock);
 }
 
-void libc_unlink_tcb(void *tcb)
-{
-	list_init((struct list *)((char *)tcb + libc_facts.list));
-}
-
 void libc_hide_from_setxid(void *tcb)
 {
 	*(_Atomic int *)((char *)tcb + libc_facts.cancelhandling) |= EXITING_BITMASK;

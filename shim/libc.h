@@ -65,9 +65,6 @@ void libc_tcb_init_worker(void *tcb, int tid, void *task);
  * fork's child finds itself there. */
 void libc_link_tcb(void *tcb);
 
-/* After fork, in the child: the list forgot everybody but the caller. */
-void libc_unlink_tcb(void *tcb);
-
 /* Marks a TCB so that glibc's set*id broadcast passes it by: ours reaches every worker. */
 void libc_hide_from_setxid(void *tcb);
 

@@ -533,5 +533,4 @@ void task_fork_child(struct task *t)
 	t->is_main = true;
 	foreign.main = t;
 	store_relaxed(&sched.n_tasks, 1);
-	libc_unlink_tcb(t->tcb);
 }
