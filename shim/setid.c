@@ -30,18 +30,55 @@ void setid_handle(struct worker *w)
 	sys_futex_wake(&w->setid_done, 1);
 }
 
+/* Waits until w has done its part in this round, or has ended. */
 static void wait_for(struct worker *w, uint32_t round)
 {
 	uint32_t done;
 
-	/* Pairs with setid_handle().  A worker that ends meanwhile counts as done. */
-	while ((done = load_acquire(&w->setid_done)) != round) {
+	/* Pairs with setid_handle().  Rounds only grow. */
+	while ((int32_t)((done = load_acquire(&w->setid_done)) - round) < 0) {
 		struct timespec ts = ns_timespec(1000000);
 
 		if (load_acquire(&w->kernel_tid) == 0)
 			return;
 		preempt_worker(w);
 		sys_futex_wait(&w->setid_done, done, &ts);
+	}
+}
+
+static void wait_for_workers(const struct worker *but, uint32_t round)
+{
+	/* Pairs with worker_create(). */
+	struct worker *w = load_acquire(&sched.all_workers);
+
+	for (; w != NULL; w = w->next_all)
+		if (w != but)
+			wait_for(w, round);
+}
+
+static bool wait_for_bound(struct task *t, void *arg)
+{
+	if (t->bound && t != self_task)
+		wait_for(t->worker, *(uint32_t *)arg);
+	return true;
+}
+
+/*
+ * Takes the lock when all have done the last call, so that none misses one.  sysmon looks
+ * at our signal only when it sleeps, and until then it may wait for a lock whose holder
+ * wants this one: so nobody waits for sysmon with it held.
+ */
+static void acquire_settled(void)
+{
+	for (;;) {
+		lock_acquire(&setid_lock);
+		uint32_t round = load_relaxed(&round_now);
+
+		if (load_relaxed(&sysmon_worker.kernel_tid) == 0 ||
+		    load_acquire(&sysmon_worker.setid_done) == round)
+			return;
+		lock_release(&setid_lock);
+		wait_for(&sysmon_worker, round);
 	}
 }
 
@@ -52,10 +89,13 @@ long setid_call(long nr, long a, long b, long c)
 	/* Inside the runtime, where the task stays on this worker, and under the lock: of two
 	 * that call at once every kernel thread makes both calls in the same order. */
 	runtime_enter(t);
-	lock_acquire(&setid_lock);
+	acquire_settled();
 	long r = sys(nr, a, b, c);
-	if (r < 0)
-		goto out;
+	if (r < 0) {
+		lock_release(&setid_lock);
+		runtime_leave(t);
+		return r;
+	}
 	call_nr = nr;
 	call_args[0] = a;
 	call_args[1] = b;
@@ -63,19 +103,24 @@ long setid_call(long nr, long a, long b, long c)
 	uint32_t round = load_relaxed(&round_now) + 1;
 	store_relaxed(&t->worker->setid_done, round);
 	store_release(&round_now, round);
-	for (struct worker *w = load_acquire(&sched.all_workers); w != NULL; w = w->next_all)
-		if (w != t->worker)
-			wait_for(w, round);
-	if (load_relaxed(&sysmon_worker.kernel_tid) != 0)
-		wait_for(&sysmon_worker, round);
-out:
+	wait_for_workers(t->worker, round);
+	tasks_for_each(wait_for_bound, &round);
 	lock_release(&setid_lock);
+	wait_for(&sysmon_worker, round);
+	/* And for those that sysmon has brought into the world meanwhile. */
+	wait_for_workers(t->worker, round);
 	runtime_leave(t);
 	return r;
 }
 
-/* A new kernel thread has its creator's ids: nothing is asked of it. */
+/* A new kernel thread has its creator's ids; if that is sysmon, they may be out of date: see
+ * worker_main(). */
 void setid_inherit(struct worker *w)
 {
-	store_relaxed(&w->setid_done, load_relaxed(&round_now));
+	struct worker *creator = self_task != NULL ? self_task->worker : NULL;
+	uint32_t round = load_relaxed(&round_now);
+
+	store_relaxed(&w->setid_done, creator == &sysmon_worker && w != creator
+					      ? load_relaxed(&creator->setid_done)
+					      : round);
 }

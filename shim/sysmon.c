@@ -105,6 +105,7 @@ static void prober_main(void *arg)
 {
 	(void)arg;
 	preempt_setup_thread(&prober.worker);
+	setid_handle(&prober.worker);
 	sys(SYS_close_range, 0, ~0U, 0);
 	for (;;) {
 		uint32_t tid = load_acquire(&prober.question);
@@ -127,8 +128,17 @@ static bool start_prober(void)
 		return true;
 	if (w->stack == NULL && worker_init_self(w) < 0)
 		return false;
+	setid_inherit(w);
 	prober.started = worker_spawn(w, prober_main, CLONE_FILES);
-	return prober.started;
+	if (!prober.started)
+		return false;
+	/* For set*id: it has the process's ids, as all kernel threads. */
+	lock_acquire(&sched.lock);
+	w->next_all = load_relaxed(&sched.all_workers);
+	/* Pairs with whoever walks the list: the worker is filled in. */
+	store_release(&sched.all_workers, w);
+	lock_release(&sched.lock);
+	return true;
 }
 
 static enum answer ask_prober(struct worker *w)

@@ -163,6 +163,8 @@ static void bind_here(struct task *t)
 	t->bound = true;
 	t->kernel_tid = sys(SYS_gettid);
 	store_relaxed(&w->tid, t->kernel_tid);
+	store_relaxed(&w->kernel_tid, 1);
+	setid_inherit(w);
 	store_relaxed(&w->current, t);
 	store_relaxed(&w->in_runtime, 0);
 }
@@ -209,6 +211,7 @@ void task_unadopt(struct task *t)
 	/* As in task_self_slow(). */
 	sys_sigmask(SIG_SETMASK, &all, &mask);
 	signal_task_end(t);
+	store_relaxed(&t->worker->kernel_tid, 0);
 	lock_acquire(&foreign.lock);
 	free_foreign(t);
 	lock_release(&foreign.lock);
@@ -247,6 +250,7 @@ void task_finish(struct task *t)
 static _Noreturn void exit_bound(struct task *t)
 {
 	runtime_enter(t);
+	store_relaxed(&t->worker->kernel_tid, 0);
 	task_finish(t);
 	for (;;)
 		sys(SYS_exit, 0);

@@ -87,6 +87,7 @@ static void worker_main(void *arg)
 	struct worker *w = arg;
 
 	preempt_setup_thread(w);
+	setid_handle(w);
 	worker_loop(w);
 }
 
