@@ -734,16 +734,14 @@ static void count_waited(uint64_t set, int delta)
 		sysmon_wake();
 }
 
-/* Takes one from our queues, or from the kernel's: any kernel thread may take what is
- * pending for the process and blocked by all. */
-static int take_any(struct task *t, uint64_t set, siginfo_t *info)
+/* Takes what the kernel has pending; any kernel thread may take what is the process's.  For
+ * a floating task only when its time is up: until then sysmon takes them, so that what it
+ * holds in its hand is not overtaken by the next. */
+static int take_from_kernel(uint64_t set, siginfo_t *info)
 {
 	static const struct timespec at_once;
-	int sig = take_for(t, set, info);
-
-	if (sig != 0)
-		return sig;
 	long r = sys(SYS_rt_sigtimedwait, &set, info, &at_once, KERNEL_SIGSET_SIZE);
+
 	return r > 0 ? (int)r : 0;
 }
 
@@ -772,9 +770,11 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 	count_waited(set, 1);
 	/* Pairs with signal_post(): it sees the set, or we see its signal. */
 	fence_seq_cst();
-	while ((sig = take_any(t, set, info)) == 0) {
-		if (r == -ETIMEDOUT)
+	while ((sig = take_for(t, set, info)) == 0) {
+		if (r == -ETIMEDOUT) {
+			sig = take_from_kernel(set, info);
 			break;
+		}
 		r = wait_for_signal(t, set, info, deadline);
 		if (r > 0) {
 			sig = r;
