@@ -11,8 +11,9 @@
 #include "wrap.h"
 
 enum {
-	JB_RSP = 6,	    /* sysdeps/x86_64/jmpbuf-offsets.h */
-	MANGLE_ROTATE = 17, /* PTR_MANGLE: xor with the guard at %fs:0x30, then rotate left */
+	JB_RSP = 6, /* sysdeps/x86_64/jmpbuf-offsets.h */
+	MANGLE_ROTATE =
+	    17, /* PTR_MANGLE: xor with the guard at %fs:0x30, then rotate left */
 };
 
 /* The stack pointer that a jump to env restores. */
@@ -29,7 +30,8 @@ static uintptr_t stack_pointer_of(const struct __jmp_buf_tag *env)
  * Leaves the handlers behind; returns what to jump by: env, or a copy that does not touch
  * the kernel thread's mask, which is not the task's to set.
  */
-static struct __jmp_buf_tag *leave_handlers(struct __jmp_buf_tag *env, struct __jmp_buf_tag *copy)
+static struct __jmp_buf_tag *leave_handlers(struct __jmp_buf_tag *env,
+					    struct __jmp_buf_tag *copy)
 {
 	struct task *t = task_self();
 
@@ -39,7 +41,8 @@ static struct __jmp_buf_tag *leave_handlers(struct __jmp_buf_tag *env, struct __
 		signal_leave_handlers(t, stack_pointer_of(env), NULL);
 		return env;
 	}
-	signal_leave_handlers(t, stack_pointer_of(env), (const uint64_t *)&env->__saved_mask);
+	signal_leave_handlers(t, stack_pointer_of(env),
+			      (const uint64_t *)&env->__saved_mask);
 	*copy = *env;
 	copy->__mask_was_saved = 0;
 	return copy;

@@ -12,7 +12,7 @@
 
 enum {
 	SIGNAL_MOST = 64,
-	RESTORER_FLAG = 0x04000000,  /* the kernel's: the restorer is given */
+	RESTORER_FLAG = 0x04000000, /* the kernel's: the restorer is given */
 };
 
 #define SIGNAL_BIT(sig) (1ULL << ((sig)-1))
@@ -457,7 +457,8 @@ EXPORT int tgkill(pid_t process, pid_t tid, int sig)
  */
 static bool is_served_here(struct task *t, int sig)
 {
-	return sig != SIGKILL && sig != SIGSTOP && !(signal_get_mask(t) & SIGNAL_BIT(sig));
+	return sig != SIGKILL && sig != SIGSTOP &&
+	       !(signal_get_mask(t) & SIGNAL_BIT(sig));
 }
 
 /* Sends to the own process.  -ENOENT: the kernel must. */

@@ -34,12 +34,13 @@ struct signal_frame {
 	uint64_t reserved[8];
 	uint64_t sigmask;
 	siginfo_t info; /* where the kernel puts it too */
-	int sig;	/* the signal whose handler is to run; 0: just look up */
+	int sig;        /* the signal whose handler is to run; 0: just look up */
 };
 _Static_assert(offsetof(struct signal_frame, gregs) ==
-		       8 + offsetof(ucontext_t, uc_mcontext.gregs),
+		   8 + offsetof(ucontext_t, uc_mcontext.gregs),
 	       "the frame is a return address and the kernel's ucontext");
-_Static_assert(offsetof(struct signal_frame, sigmask) == 8 + offsetof(ucontext_t, uc_sigmask),
+_Static_assert(offsetof(struct signal_frame, sigmask) ==
+		   8 + offsetof(ucontext_t, uc_sigmask),
 	       "the frame is a return address and the kernel's ucontext");
 
 enum {
@@ -71,7 +72,8 @@ static bool stack_has_room(struct task *t, uintptr_t sp, size_t need)
 	return sp - low > need + STACK_MARGIN;
 }
 
-bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig, const siginfo_t *info)
+bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
+		    const siginfo_t *info)
 {
 	ucontext_t *uc = context;
 	const char *fpstate = (const char *)uc->uc_mcontext.fpregs;
@@ -195,14 +197,13 @@ static void handler(int sig, siginfo_t *info, void *context)
 	bool in_libc = libc_owns_pc(pc);
 
 	t->at_wait = in_libc && is_waiting(uc->uc_mcontext.gregs);
-	if (load_relaxed(&t->attention) & ATTEND_SIGNAL) {
-		/* A handler of the program's runs anywhere, as natively. */
-		task_interrupt(t, uc, 0, 0, NULL);
-	} else if (in_libc && t->in_door && !t->at_wait) {
+	/* A handler of the program's runs anywhere, as natively. */
+	bool must = (load_relaxed(&t->attention) & ATTEND_SIGNAL) != 0;
+
+	if (!must && in_libc && t->in_door && !t->at_wait)
 		ask_again(); /* a cancel acts where libc waits */
-	} else if ((!in_libc || t->at_wait) && load_relaxed(&t->spins_held) == 0) {
+	else if (must || ((!in_libc || t->at_wait) && load_relaxed(&t->spins_held) == 0))
 		task_interrupt(t, uc, 0, 0, NULL);
-	}
 }
 
 int preempt_init(void)
@@ -211,10 +212,10 @@ int preempt_init(void)
 	 * would fail).  A restarted kernel_call stands at its own system call again, where the
 	 * handler can end it. */
 	struct kernel_sigaction act = {
-		.handler = (void *)handler,
-		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | 0x04000000 /* SA_RESTORER */,
-		.restorer = (void *)signal_restorer,
-		.mask = ~0ULL,
+	    .handler = (void *)handler,
+	    .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | 0x04000000 /* SA_RESTORER */,
+	    .restorer = (void *)signal_restorer,
+	    .mask = ~0ULL,
 	};
 
 	return sys_sigaction(SIG_PREEMPT, &act, NULL);

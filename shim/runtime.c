@@ -145,7 +145,8 @@ static void learn(void)
 static int prepare_machine(void)
 {
 	switch_has_fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) != 0;
-	sched.need_fence = sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
+	sched.need_fence =
+	    sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
 	sched.pid = sys(SYS_getpid);
 	sched.shake = config_shake();
 	return preempt_init();
@@ -173,8 +174,9 @@ int runtime_start(void)
 		r = slot_init();
 	/* Once main has left its kernel thread there is no way back: its worker must have
 	 * memory. */
-	if (r == 0 && ((sysmon_worker.stack == NULL && worker_init_self(&sysmon_worker) < 0) ||
-		       !worker_reserve()))
+	if (r == 0 &&
+	    ((sysmon_worker.stack == NULL && worker_init_self(&sysmon_worker) < 0) ||
+	     !worker_reserve()))
 		r = -EAGAIN;
 	if (r == 0)
 		r = init_procs();

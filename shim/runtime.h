@@ -71,7 +71,7 @@ struct pending_signals {
 /* A handler of the program's that runs; on the stack of who called it. */
 struct activation {
 	struct activation *outer;
-	uintptr_t sp;	 /* stack pointer of what it interrupted */
+	uintptr_t sp;    /* stack pointer of what it interrupted */
 	uint64_t before; /* the task's mask then */
 };
 
@@ -116,7 +116,8 @@ struct task {
 	_Atomic uint64_t sigmask; /* owner writes, all read */
 	_Atomic uint64_t sigwait; /* what sigwait() waits for; owner writes */
 	struct pending_signals pending;
-	void *interrupted; /* the kernel's ucontext of preempted code, while it looks up */
+	void
+	    *interrupted; /* the kernel's ucontext of preempted code, while it looks up */
 	struct activation *handlers; /* that run, innermost first; owner only */
 	/* The program's, of sigaltstack; owner only; unused when bound. */
 	stack_t altstack;

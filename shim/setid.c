@@ -15,7 +15,8 @@
 struct lock setid_lock;
 
 static long call_nr, call_args[3];
-static _Atomic uint32_t round_now; /* a worker has done its part when its mark equals it */
+static _Atomic uint32_t
+    round_now; /* a worker has done its part when its mark equals it */
 
 void setid_handle(struct worker *w)
 {
@@ -121,6 +122,6 @@ void setid_inherit(struct worker *w)
 	uint32_t round = load_relaxed(&round_now);
 
 	store_relaxed(&w->setid_done, creator == &sysmon_worker && w != creator
-					      ? load_relaxed(&creator->setid_done)
-					      : round);
+					  ? load_relaxed(&creator->setid_done)
+					  : round);
 }

@@ -23,7 +23,8 @@
 
 enum {
 	N_SIGNALS = 65,
-	N_QUEUED = 4096, /* signals pending at a time, as RLIMIT_SIGPENDING bounds natively */
+	N_QUEUED =
+	    4096, /* signals pending at a time, as RLIMIT_SIGPENDING bounds natively */
 	N_CLASSES = 64,
 	SA_RESTORER_FLAG = 0x04000000,
 	SIG_SETXID = 33, /* glibc's */
@@ -31,11 +32,11 @@ enum {
 	SS_AUTODISARM_FLAG = (int)(1U << 31), /* linux/signal.h */
 };
 
-#define SYNCHRONOUS                                                                      \
-	(SIG_BIT(SIGSEGV) | SIG_BIT(SIGBUS) | SIG_BIT(SIGFPE) | SIG_BIT(SIGILL) |        \
+#define SYNCHRONOUS                                                               \
+	(SIG_BIT(SIGSEGV) | SIG_BIT(SIGBUS) | SIG_BIT(SIGFPE) | SIG_BIT(SIGILL) | \
 	 SIG_BIT(SIGTRAP) | SIG_BIT(SIGSYS))
 #define OURS (SIG_BIT(SIG_PREEMPT) | SIG_BIT(SIG_SETXID))
-#define IGNORED_BY_DEFAULT                                                               \
+#define IGNORED_BY_DEFAULT \
 	(SIG_BIT(SIGCHLD) | SIG_BIT(SIGURG) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGCONT))
 
 uint64_t worker_sigmask = ~(SYNCHRONOUS | OURS);
@@ -45,7 +46,7 @@ struct queued_signal {
 	siginfo_t info;
 };
 
-static struct lock signal_lock; /* queues and actions; a leaf */
+static struct lock signal_lock;                    /* queues and actions; a leaf */
 static struct kernel_sigaction actions[N_SIGNALS]; /* what the program asked for */
 static struct pending_signals process_pending;
 static struct queued_signal storage[N_QUEUED], *free_signals;
@@ -57,10 +58,11 @@ static struct mask_class {
 	uint64_t mask;
 	_Atomic int32_t n;
 } classes[N_CLASSES];
-static _Atomic uint64_t sigwaited; /* signals that some task waits for */
-static int n_waiters[N_SIGNALS];   /* how many, for each; signal_lock */
+static _Atomic uint64_t sigwaited;     /* signals that some task waits for */
+static int n_waiters[N_SIGNALS];       /* how many, for each; signal_lock */
 static _Atomic uint64_t sysmon_blocks; /* what sysmon's sleep blocks now */
-static _Atomic uint32_t sysmon_rounds; /* its sleeps, counted: a change has been adopted */
+static _Atomic uint32_t
+    sysmon_rounds; /* its sleeps, counted: a change has been adopted */
 static _Atomic int sysmon_waited_for;
 
 /*
@@ -114,7 +116,8 @@ static int add_locked(struct pending_signals *p, const siginfo_t *info)
 	struct queued_signal *q, **at;
 
 	/* A standard signal that is pending already is not queued again. */
-	if (info->si_signo < SIGRTMIN && (load_relaxed(&p->set) & SIG_BIT(info->si_signo)))
+	if (info->si_signo < SIGRTMIN &&
+	    (load_relaxed(&p->set) & SIG_BIT(info->si_signo)))
 		return 0;
 	q = take_signal_locked();
 	if (q == NULL)
@@ -146,6 +149,8 @@ static int take_locked(struct pending_signals *p, uint64_t set, siginfo_t *info)
 			break;
 		found = at;
 	}
+	if (found == NULL)
+		return 0;
 	struct queued_signal *q = *found;
 	*found = q->next;
 	*info = q->info;
@@ -245,7 +250,6 @@ static void set_class(struct task *t)
 {
 	uint64_t counted = load_relaxed(&t->sigmask);
 
-
 	signals_lock();
 	uint64_t before = blocked_by_all_locked();
 	add_relaxed(&classes[t->mask_class].n, -1);
@@ -335,7 +339,8 @@ static bool is_dropped_locked(int sig)
 {
 	void *h = actions[sig].handler;
 
-	return h == (void *)SIG_IGN || (h == (void *)SIG_DFL && (IGNORED_BY_DEFAULT & SIG_BIT(sig)));
+	return h == (void *)SIG_IGN ||
+	       (h == (void *)SIG_DFL && (IGNORED_BY_DEFAULT & SIG_BIT(sig)));
 }
 
 int signal_post(struct task *t, const siginfo_t *info)
@@ -407,7 +412,8 @@ static int take_for(struct task *t, uint64_t set, siginfo_t *info)
 {
 	int sig;
 
-	if (((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) & set) == 0)
+	if (((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) &
+	     set) == 0)
 		return 0;
 	signals_lock();
 	sig = take_locked(&t->pending, set, info);
@@ -467,7 +473,8 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 {
 	struct activation a = {t->handlers, sp, load_relaxed(&t->sigmask)};
 	uint64_t after;
-	uintptr_t top = altstack_top(t, act->flags, (uintptr_t)__builtin_frame_address(0));
+	uintptr_t top =
+	    altstack_top(t, act->flags, (uintptr_t)__builtin_frame_address(0));
 
 	if (!(act->flags & SA_RESTART))
 		t->eintr_wanted = true;
@@ -477,13 +484,15 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	memcpy(&uc->uc_sigmask, &a.before, sizeof(a.before));
 	if (!t->bound)
 		uc->uc_stack = t->altstack;
-	uint64_t during = a.before | act->mask | (act->flags & SA_NODEFER ? 0 : SIG_BIT(sig));
+	uint64_t during =
+	    a.before | act->mask | (act->flags & SA_NODEFER ? 0 : SIG_BIT(sig));
 
 	store_relaxed(&t->sigmask, during);
 	if (t->bound)
 		sys_sigmask(SIG_SETMASK, &during, NULL);
 	if (top != 0)
-		call_on_stack((void *)(top & ~(uintptr_t)15), act->handler, sig, info, uc);
+		call_on_stack((void *)(top & ~(uintptr_t)15), act->handler, sig, info,
+			      uc);
 	else
 		((handler_fn *)act->handler)(sig, info, uc);
 	t->handlers = a.outer;
@@ -497,7 +506,8 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 	bool left = false;
 
 	/* Stacks grow down: what a handler interrupted lies at or below who is jumped to. */
-	for (; t->handlers != NULL && t->handlers->sp <= sp; t->handlers = t->handlers->outer) {
+	for (; t->handlers != NULL && t->handlers->sp <= sp;
+	     t->handlers = t->handlers->outer) {
 		before = t->handlers->before;
 		left = true;
 	}
@@ -506,7 +516,8 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 	if (left)
 		signal_set_mask(t, before);
 	else if (*saved != worker_sigmask)
-		signal_set_mask(t, *saved); /* saved before the runtime woke: a true mask */
+		signal_set_mask(t,
+				*saved); /* saved before the runtime woke: a true mask */
 	/* The kernel blocked more while the handler ran. */
 	uint64_t mask = load_relaxed(&t->sigmask);
 	if (t->bound)
@@ -590,7 +601,8 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	}
 	/* On a worker's signal stack.  The same fault inside its own handler ends the
 	 * process, as natively; so does one that there is no stack left for. */
-	uintptr_t top = altstack_top(t, actions[sig].flags, uc->uc_mcontext.gregs[REG_RSP]);
+	uintptr_t top =
+	    altstack_top(t, actions[sig].flags, uc->uc_mcontext.gregs[REG_RSP]);
 
 	if (t == &t->worker->self ||
 	    ((SYNCHRONOUS & SIG_BIT(sig)) && info->si_code > 0 &&
@@ -610,12 +622,15 @@ int signal_altstack(struct task *t, const stack_t *stack, stack_t *old)
 			return -EPERM;
 		if (stack->ss_flags & ~(SS_DISABLE | SS_ONSTACK | SS_AUTODISARM_FLAG))
 			return -EINVAL;
-		if (!(stack->ss_flags & SS_DISABLE) && stack->ss_size < MINSIGSTKSZ_KERNEL)
+		if (!(stack->ss_flags & SS_DISABLE) &&
+		    stack->ss_size < MINSIGSTKSZ_KERNEL)
 			return -ENOMEM;
 	}
 	if (old != NULL) {
 		*old = t->altstack;
-		old->ss_flags = on ? SS_ONSTACK : t->altstack.ss_size == 0 ? SS_DISABLE : 0;
+		old->ss_flags = on                         ? SS_ONSTACK
+				: t->altstack.ss_size == 0 ? SS_DISABLE
+							   : 0;
 	}
 	if (stack != NULL)
 		t->altstack = stack->ss_flags & SS_DISABLE ? (stack_t){0} : *stack;
@@ -653,7 +668,8 @@ static bool drop_of_task_locked(struct task *t, void *sig)
 	return true;
 }
 
-int signal_action(int sig, const struct kernel_sigaction *act, struct kernel_sigaction *old)
+int signal_action(int sig, const struct kernel_sigaction *act,
+		  struct kernel_sigaction *old)
 {
 	int r = 0;
 
@@ -706,7 +722,8 @@ uint64_t signal_pending(const struct task *t)
 	uint64_t kernel = 0;
 
 	sys(SYS_rt_sigpending, &kernel, KERNEL_SIGSET_SIZE);
-	return (kernel | load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) &
+	return (kernel | load_acquire(&t->pending.set) |
+		load_acquire(&process_pending.set)) &
 	       load_relaxed(&t->sigmask);
 }
 
@@ -752,8 +769,8 @@ static int wait_for_signal(struct task *t, uint64_t set, siginfo_t *info, ns_t d
 	if (!t->bound)
 		return park_on(&t->never, 0, deadline);
 	struct timespec ts = ns_timespec(deadline - now_ns());
-	long r = sys(SYS_rt_sigtimedwait, &set, info, deadline == NO_DEADLINE ? NULL : &ts,
-		     KERNEL_SIGSET_SIZE);
+	long r = sys(SYS_rt_sigtimedwait, &set, info,
+		     deadline == NO_DEADLINE ? NULL : &ts, KERNEL_SIGSET_SIZE);
 
 	if (r == -EINTR && load_acquire(&t->attention) != 0)
 		runtime_leave_slow(t);
@@ -796,8 +813,8 @@ int signal_suspend(struct task *t, uint64_t mask)
 	uint32_t handlers = t->handlers_run;
 
 	signal_set_mask(t, mask);
-	while (t->handlers_run == handlers && !(t->cancel_point &&
-					 (load_relaxed(&t->attention) & ATTEND_CANCEL)))
+	while (t->handlers_run == handlers &&
+	       !(t->cancel_point && (load_relaxed(&t->attention) & ATTEND_CANCEL)))
 		park_on(&t->never, 0, NO_DEADLINE);
 	signal_take_eintr(t);
 	signal_set_mask(t, before);

@@ -25,7 +25,7 @@ enum {
 	SLICE_NS = 10000000,           /* Go's forcePreemptNS */
 	BLOCKED_NS = 200000, /* CPU clock still, and others wait: worth a closer look */
 	BLOCKED_BLIND_NS = 2000000, /* the same where there is no closer look */
-	PROBE_NS = 1000000, /* for the closer look */
+	PROBE_NS = 1000000,         /* for the closer look */
 	HAND_OFF_NS = 20000, /* Go's: a processor in the kernel longer than one tick */
 	TIMER_LATE_NS = 1000000,
 	REFUSALS_MOST = 3, /* preemptions in vain before the processor is taken */

@@ -3,7 +3,6 @@
  * jump.c: threads that recover from faults, time and again, by siglongjmp out of the
  * handler: the mask that sigsetjmp saved is back each time.  Prints nothing; exit 0 or 1.
  */
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -59,6 +58,7 @@ int main(void)
 	for (int i = 0; i < N_THREADS; i++)
 		pthread_join(threads[i], NULL);
 	if (failed)
-		fprintf(stderr, "a thread came back with a wrong mask, or from nowhere\n");
+		fprintf(stderr,
+			"a thread came back with a wrong mask, or from nowhere\n");
 	return failed;
 }

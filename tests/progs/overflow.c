@@ -3,7 +3,6 @@
  * overflow.c: threads that run into the end of their stack, catch that on an alternate
  * stack of their own, and go on.  Prints nothing; exit 0 or 1.
  */
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -37,7 +36,8 @@ static void *overflow(void *failed)
 	stack_t stack = {.ss_size = ALT_SIZE};
 	stack_t now;
 
-	alternate = mmap(NULL, ALT_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	alternate = mmap(NULL, ALT_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	stack.ss_sp = alternate;
 	if (sigaltstack(&stack, NULL) != 0)
 		*(int *)failed = 1;
@@ -71,6 +71,8 @@ int main(void)
 	for (int i = 0; i < N_THREADS; i++)
 		pthread_join(threads[i], NULL);
 	if (failed)
-		fprintf(stderr, "an overflow was not caught on the thread's own alternate stack\n");
+		fprintf(
+		    stderr,
+		    "an overflow was not caught on the thread's own alternate stack\n");
 	return failed;
 }
