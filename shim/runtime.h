@@ -232,8 +232,6 @@ struct sched {
 	struct worker *idle_workers; /* without a processor; sched.lock */
 	struct worker *dead_workers; /* to be used again; sched.lock */
 	struct worker *_Atomic all_workers;
-	_Atomic int
-	    n_strays; /* workers that lost their processor unannounced; retake_lock */
 	_Atomic int n_workers; /* alive, sysmon not counted */
 	_Atomic int n_procs;
 	_Atomic int n_procs_ever; /* the highest number there has been */

@@ -205,7 +205,6 @@ int task_detach(struct task *t); /* 0 or -EINVAL */
 bool task_is_done(const struct task *t);
 struct task *task_of_tid(int tid); /* NULL when there is none */
 
-uintptr_t task_id(const struct task *t); /* its pthread_t */
 bool task_is_bound(const struct task *t);
 bool task_is_main(const struct task *t);
 bool task_is_adopted(const struct task *t);

@@ -8,7 +8,8 @@
  * applies the default action or ignores, exactly when it would have done so natively, and
  * what has a handler is queued by sysmon for a task that does not block it.  The handler
  * then runs on that task, when it looks up: at the end of its wait, on its way out of the
- * runtime, or where preemption stopped it.
+ * runtime, or where preemption stopped it.  What all tasks block and one waits for by
+ * sigwait sysmon takes in the same way as a waiting thread would, without delivery.
  *
  * A bound task's kernel thread has the task's own mask, and the kernel delivers to it.
  */

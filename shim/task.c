@@ -406,11 +406,6 @@ bool task_is_detached(const struct task *t)
 	return (load_acquire(&t->done) & DETACHED) != 0;
 }
 
-uintptr_t task_id(const struct task *t)
-{
-	return (uintptr_t)t->tcb;
-}
-
 bool task_is_bound(const struct task *t)
 {
 	return t->bound;
