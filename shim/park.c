@@ -80,6 +80,13 @@ static void lead_locked(struct bucket *b, struct waiter *w)
 	list_push_back(&b->chain, &w->chain);
 }
 
+static void fresh_waiter(struct waiter *w)
+{
+	w->mutex_word = NULL;
+	w->bits = ~0U;
+	w->moved = w->granted = w->takes_lock = false;
+}
+
 static void enqueue_locked(struct bucket *b, struct waiter *w, const void *addr,
 			   bool front)
 {
@@ -153,6 +160,29 @@ bool park_cancel(struct task *t, int result)
 	return can;
 }
 
+void park_queue(struct task *t)
+{
+	struct bucket *b = bucket_lock(&t->never);
+
+	fresh_waiter(&t->wait);
+	enqueue_locked(b, &t->wait, &t->never, false);
+	lock_release(&b->lock);
+}
+
+bool park_take(struct task *t, int result)
+{
+	struct bucket *b = bucket_lock(&t->never);
+	bool waits = load_relaxed(&t->wait.addr) == &t->never;
+
+	if (waits) {
+		dequeue_locked(b, &t->wait);
+		t->wait.result = result;
+	}
+	lock_release(&b->lock);
+	/* Pairs with the CAS to PARKED after its last switch: its registers are saved. */
+	return waits && swap_acq_rel(&t->park, PARK_WOKEN) != PARK_RUNNING;
+}
+
 static void timer_fired(struct timer *timer)
 {
 	park_cancel(container_of(timer, struct task, timer), -ETIMEDOUT);
@@ -183,7 +213,7 @@ static void arm_deadline(struct task *t, ns_t deadline)
 }
 
 /* The queued caller parks; returns its waiter's result.  Inside the runtime. */
-static int wait_queued(struct task *t, ns_t deadline)
+int park_wait(struct task *t, ns_t deadline)
 {
 	if (unlikely(park_is_wanted(t)))
 		park_cancel(t, -EINTR);
@@ -202,13 +232,6 @@ static int wait_queued(struct task *t, ns_t deadline)
 	return t->wait.result;
 }
 
-static void fresh_waiter(struct waiter *w)
-{
-	w->mutex_word = NULL;
-	w->bits = ~0U;
-	w->moved = w->granted = w->takes_lock = false;
-}
-
 int park_on_bits(_Atomic uint32_t *addr, uint32_t expected, uint32_t bits, ns_t deadline)
 {
 	struct task *t = task_self();
@@ -225,7 +248,7 @@ int park_on_bits(_Atomic uint32_t *addr, uint32_t expected, uint32_t bits, ns_t 
 		t->wait.bits = bits;
 		enqueue_locked(b, &t->wait, addr, false);
 		lock_release(&b->lock);
-		result = wait_queued(t, deadline);
+		result = park_wait(t, deadline);
 	}
 	runtime_leave(t);
 	return result;
@@ -434,7 +457,7 @@ int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 			t->wait.since = now_ns();
 		result = 0;
 		if (enqueue_for_lock(t, word, waited)) {
-			result = wait_queued(t, deadline);
+			result = park_wait(t, deadline);
 			waited = true;
 		}
 		bool granted = result == 0 && t->wait.granted;
@@ -493,7 +516,7 @@ int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(vo
 	lock_release(&b->lock);
 	release(arg);
 
-	int result = wait_queued(t, deadline);
+	int result = park_wait(t, deadline);
 	if (result == 0 && t->wait.granted)
 		result = COND_GRANTED;
 	else if (t->wait.moved)

@@ -271,5 +271,6 @@ void fork_child(void)
 	slot_fork_child(t);
 	task_fork_child(t);
 	signal_fork_child(t);
+	netpoll_fork_child();
 	preempt_init();
 }

@@ -107,6 +107,9 @@ struct task {
 	int kernel_tid; /* bound: its kernel thread */
 	struct waiter wait;
 	struct timer timer;
+	/* What it waits for in netpoll.c, the first of them, or -1; owner only, dumps read. */
+	_Atomic int wait_fd;
+	_Atomic short wait_events;
 	struct task *_Atomic joining; /* whom it joins, to find EDEADLK */
 	void *(*start)(void *);
 	void *arg;
@@ -200,6 +203,7 @@ struct worker {
 	bool spinning;       /* looks for work and is counted in sched.n_spinning */
 	struct task self; /* the pseudo task whose stack and TCB the worker uses itself */
 	_Atomic uint32_t wake_word;  /* futex: 1 when it was given something to do */
+	_Atomic bool in_epoll;       /* sleeps there instead: worker_poke() */
 	struct proc *_Atomic given;  /* the processor that start_worker hands over */
 	_Atomic uint32_t kernel_tid; /* cleared by the kernel when the thread is gone */
 	_Atomic int tid;             /* the same, kept; 0 until it runs */
@@ -236,9 +240,11 @@ struct sched {
 	_Atomic int n_procs;
 	_Atomic int n_procs_ever; /* the highest number there has been */
 	int pid;
-	_Atomic(struct worker *)
-	    poller; /* the idle worker that sleeps until next timer */
+	/* The idle worker that sleeps until the next timer and, once there is a netpoller, until
+	 * a descriptor is ready. */
+	struct worker *_Atomic poller;
 	_Atomic ns_t poll_until;
+	_Atomic ns_t last_poll; /* when descriptors were last asked for */
 	_Atomic int n_tasks; /* alive, main included, adopted ones not */
 	_Atomic int
 	    reminders; /* some running task may have to be told again to look up */
@@ -322,6 +328,13 @@ void park_interrupt(struct task *t);
 /* Whether t should not wait at all: it has a signal or a cancel to attend to. */
 bool park_is_wanted(struct task *t);
 
+/* A wait for something that park.c does not know (netpoll.c): park_queue() queues the calling
+ * task, park_wait() parks it and tells the result, and park_take() ends the wait, if it has
+ * not ended: true when the caller must push the task.  Inside the runtime. */
+void park_queue(struct task *t);
+int park_wait(struct task *t, ns_t deadline);
+bool park_take(struct task *t, int result);
+
 /* Removes t from its wait, if it still is in one, with this result; then readies it. */
 bool park_cancel(struct task *t, int result);
 
@@ -335,9 +348,28 @@ void proc_hand_off(struct proc *p);
 /* Takes p from a worker that announced the kernel, and hands it off.  False: it is back. */
 bool retake_kernel_proc(struct proc *p);
 void timer_wake_poller(ns_t when);
+void worker_poke(struct worker *w);
+void sched_wake_poller(void); /* it shall look again at how it sleeps */
+
+/* Pushes tasks that are linked by next to w's processor, or to the global queue if it has
+ * none.  Returns how many.  It wakes nobody: sched_kick(), if w does not run them all. */
+int sched_push_chain(struct worker *w, struct task *chain);
 struct worker *idle_list_pop_locked(void);
 void sched_resize(int before, int after); /* moves n_procs; see procs_set() */
 void task_first_run(void *task);
+
+/* --- netpoll.c --------------------------------------------------------------------- */
+
+/* Whether anybody has ever waited for a descriptor: then somebody must poll. */
+bool netpoll_is_live(void);
+
+/* Waits until descriptors are ready or until the deadline, 0 for not at all; returns the tasks
+ * that this made runnable, linked by next, for the caller to push.  Workers and sysmon. */
+struct task *netpoll(ns_t until);
+
+/* Ends the sleep of the worker in netpoll(), or its next one.  Anyone. */
+void netpoll_wake(void);
+void netpoll_fork_child(void);
 
 /* --- worker.c ---------------------------------------------------------------------- */
 

@@ -106,6 +106,28 @@ static struct task *global_take(struct proc *p, bool batch)
 	return t;
 }
 
+int sched_push_chain(struct worker *w, struct task *chain)
+{
+	struct proc *p = load_relaxed(&w->proc);
+	struct task *next;
+	int n = 0;
+
+	if (p == NULL)
+		lock_acquire(&sched.lock);
+	for (struct task *t = chain; t != NULL; t = next, n++) {
+		next = load_relaxed(&t->next);
+		if (t->bound)
+			sys_futex_wake(&t->park, 1);
+		else if (p != NULL)
+			local_push(p, t);
+		else
+			global_push_locked(t);
+	}
+	if (p == NULL)
+		lock_release(&sched.lock);
+	return n;
+}
+
 void sched_push(struct task *t)
 {
 	lock_acquire(&sched.lock);
@@ -310,8 +332,23 @@ static inline void run(struct worker *w, struct proc *p, struct task *t, bool in
 			      1); /* it looks up when it leaves the runtime */
 }
 
+/* Asks for descriptors that are ready, if nobody waits for them; their tasks go to w's queue.
+ * Returns whether there were any. */
+static bool poll_now(struct worker *w)
+{
+	if (!netpoll_is_live() || load_relaxed(&sched.poller) != NULL)
+		return false;
+	struct task *chain = netpoll(0);
+
+	if (chain == NULL)
+		return false;
+	if (sched_push_chain(w, chain) > 1)
+		sched_kick();
+	return true;
+}
+
 /* What p itself has to run, without a search. */
-static struct task *pick_local(struct proc *p, bool *inherit)
+static struct task *pick_local(struct worker *w, struct proc *p, bool *inherit)
 {
 	struct task *t;
 
@@ -325,6 +362,7 @@ static struct task *pick_local(struct proc *p, bool *inherit)
 	 * way of run_next, whose slice each turn would begin anew, keeps the local queue
 	 * waiting for ever. */
 	if (unlikely(load_relaxed(&p->switches) % GLOBAL_TURN == 0)) {
+		poll_now(w);
 		t = global_take(p, false);
 		if (t != NULL)
 			return t;
@@ -357,7 +395,7 @@ void sched_leave(struct task *t, enum after_switch after)
 	struct worker *w = load_relaxed(&t->worker);
 	struct proc *p = load_relaxed(&w->proc);
 	bool inherit = false;
-	struct task *next = p != NULL ? pick_local(p, &inherit) : NULL;
+	struct task *next = p != NULL ? pick_local(w, p, &inherit) : NULL;
 
 	leave_for(t, w, p, next, inherit, after);
 }
@@ -621,10 +659,11 @@ static struct task *find_once(struct worker *w, struct proc *p)
 		proc_retire(p);
 		return NULL;
 	}
-	t = pick_local(p, &inherit);
+	t = pick_local(w, p, &inherit);
 	if (t != NULL)
 		return t;
 	timers_fire_all(now_ns());
+	poll_now(w);
 	t = runq_pop(&p->runq, &inherit);
 	if (t != NULL)
 		return t;
@@ -670,10 +709,15 @@ static bool idle_list_remove(struct worker *w)
 
 struct worker *idle_list_pop_locked(void)
 {
-	struct worker *w = sched.idle_workers;
+	struct worker **at = &sched.idle_workers, *w = *at;
 
+	/* The poller last: another one's futex is cheaper, and somebody must poll. */
+	if (w != NULL && w->next_idle != NULL && load_relaxed(&sched.poller) == w) {
+		at = &w->next_idle;
+		w = *at;
+	}
 	if (w != NULL)
-		sched.idle_workers = w->next_idle;
+		*at = w->next_idle;
 	return w;
 }
 
@@ -690,19 +734,22 @@ static ns_t earliest_timer(void)
 	return least;
 }
 
-/* One of the idle workers sleeps no longer than the next timer. */
-static ns_t become_poller(struct worker *w)
+/* One of the idle workers is the poller: it sleeps no longer than the next timer, which it
+ * tells in *until, and sees the descriptors that become ready. */
+static bool become_poller(struct worker *w, ns_t *until)
 {
 	struct worker *none = NULL;
 
+	*until = NO_DEADLINE;
 	if (load_relaxed(&sched.poller) != NULL || !cas_acq_rel(&sched.poller, &none, w))
-		return NO_DEADLINE;
+		return false;
 	store_relaxed(&sched.poll_until, 0);
-	/* Pairs with timer_wake_poller(): it sees us, or we see its timer. */
+	/* Pairs with timer_wake_poller() and sched_wake_poller(): they see us, or we see their
+	 * timer and the netpoller. */
 	fence_seq_cst();
-	ns_t until = earliest_timer();
-	store_relaxed(&sched.poll_until, until);
-	return until;
+	*until = earliest_timer();
+	store_relaxed(&sched.poll_until, *until);
+	return true;
 }
 
 static void stop_polling(struct worker *w)
@@ -712,16 +759,36 @@ static void stop_polling(struct worker *w)
 	cas_acq_rel(&sched.poller, &me, NULL);
 }
 
+void worker_poke(struct worker *w)
+{
+	/* Pairs with worker_sleep(): what it shall look at was stored before. */
+	store_release(&w->wake_word, 1);
+	/* Pairs with sleep_in_epoll(): it sees the word, or we see where it sleeps. */
+	fence_seq_cst();
+	if (load_relaxed(&w->in_epoll))
+		netpoll_wake();
+	else
+		sys_futex_wake(&w->wake_word, 1);
+}
+
+void sched_wake_poller(void)
+{
+	/* Pairs with become_poller(). */
+	fence_seq_cst();
+	struct worker *w = load_relaxed(&sched.poller);
+
+	if (w != NULL)
+		worker_poke(w);
+}
+
 void timer_wake_poller(ns_t when)
 {
 	/* Pairs with become_poller(). */
 	fence_seq_cst();
 	struct worker *w = load_relaxed(&sched.poller);
 
-	if (w == NULL || load_relaxed(&sched.poll_until) <= when)
-		return;
-	store_release(&w->wake_word, 1);
-	sys_futex_wake(&w->wake_word, 1);
+	if (w != NULL && load_relaxed(&sched.poll_until) > when)
+		worker_poke(w);
 }
 
 static void take_given(struct worker *w, struct proc *p)
@@ -730,52 +797,100 @@ static void take_given(struct worker *w, struct proc *p)
 	proc_own(w, p);
 }
 
-/* Sleeps until somebody gives the worker a processor, or a timer wants one. */
+/* The poller's sleep.  Returns the tasks that wait for a descriptor no longer. */
+static struct task *sleep_in_epoll(struct worker *w, ns_t until)
+{
+	struct task *chain = NULL;
+
+	store_relaxed(&w->in_epoll, true);
+	/* Pairs with worker_poke(). */
+	fence_seq_cst();
+	if (load_acquire(&w->wake_word) == 0)
+		chain = netpoll(until);
+	store_relaxed(&w->in_epoll, false);
+	return chain;
+}
+
+/* Sleeps in the futex until the deadline, and a second at most. */
+static void sleep_in_futex(struct worker *w, ns_t until)
+{
+	ns_t now = now_ns(), patience = now + SPARE_IDLE_NS;
+	struct timespec ts = ns_timespec((until < patience ? until : patience) - now);
+
+	if (load_acquire(&w->wake_word) == 0)
+		sys_futex_wait(&w->wake_word, 0, &ts);
+}
+
+/* There is something to run: takes an idle processor for it, if there is one and the worker
+ * is not to be given one anyway. */
+static bool take_proc_to_run(struct worker *w, bool *is_listed)
+{
+	*is_listed = idle_list_remove(w);
+	if (!*is_listed)
+		return false;
+	struct proc *p = proc_take_idle();
+
+	if (p == NULL) {
+		idle_list_push(w);
+		return false;
+	}
+	proc_own(w, p);
+	return true;
+}
+
+/* Pushes what the poller found; true when it has a processor to run it on. */
+static bool run_polled(struct worker *w, struct task *chain)
+{
+	bool is_listed, mine = take_proc_to_run(w, &is_listed);
+	int n = sched_push_chain(w, chain);
+
+	if (!mine || n > 1)
+		sched_kick();
+	return mine;
+}
+
+/* Sleeps until somebody gives the worker a processor, or a timer or a descriptor wants one. */
 static void worker_sleep(struct worker *w)
 {
-	struct proc *first = load_acquire(&w->given);
+	struct proc *p = load_acquire(&w->given);
 
 	/* A new worker begins with one, and is on no list. */
-	if (first != NULL) {
-		take_given(w, first);
+	if (p != NULL) {
+		take_given(w, p);
 		return;
 	}
 	store_relaxed(&w->wake_word, 0);
 	idle_list_push(w);
 	for (;;) {
-		/* Pairs with worker_start(). */
-		struct proc *p = load_acquire(&w->given);
-		if (p != NULL) {
-			take_given(w, p);
-			return;
-		}
-		ns_t until = become_poller(w), now = now_ns();
-		bool polls = until != NO_DEADLINE;
-		ns_t patience = now + SPARE_IDLE_NS;
-		struct timespec ts =
-		    ns_timespec((polls && until < patience ? until : patience) - now);
+		struct task *chain = NULL;
+		ns_t until;
+		bool polls = become_poller(w, &until), is_listed;
 
-		/* Pairs with worker_start(): given was stored before wake_word. */
-		if (load_acquire(&w->wake_word) == 0)
-			sys_futex_wait(&w->wake_word, 0, &ts);
-		if (load_relaxed(&sched.poller) == w)
+		if (polls && netpoll_is_live())
+			chain = sleep_in_epoll(w, until);
+		else
+			sleep_in_futex(w, until);
+		if (polls)
 			stop_polling(w);
 		bool woken = swap_acq_rel(&w->wake_word, 0) != 0;
-		if (load_acquire(&w->given) != NULL)
-			continue;
-		if (polls && until <= now_ns()) {
-			/* A timer is due: run it on an idle processor, if there is one. */
-			if (!idle_list_remove(w))
-				continue;
-			p = proc_take_idle();
-			if (p != NULL) {
-				proc_own(w, p);
+		/* Pairs with worker_start(). */
+		p = load_acquire(&w->given);
+		if (p != NULL) {
+			take_given(w, p);
+			if (sched_push_chain(w, chain) > 0)
+				sched_kick();
+			return;
+		}
+		if (chain != NULL) {
+			if (run_polled(w, chain))
 				return;
-			}
-			idle_list_push(w);
-			ts = ns_timespec(100000); /* all are busy: they fire it */
-			sys_futex_wait(&w->wake_word, 0, &ts);
-		} else if (!woken && !polls &&
+		} else if (until <= now_ns()) {
+			if (take_proc_to_run(w, &is_listed))
+				return;
+			struct timespec ts = ns_timespec(100000);
+			if (is_listed) /* all are busy: they fire it */
+				sys_futex_wait(&w->wake_word, 0, &ts);
+		} else if (!woken && until == NO_DEADLINE && !(polls && netpoll_is_live()) &&
 			   load_relaxed(&sched.n_workers) >
 			       load_relaxed(&sched.n_procs) &&
 			   idle_list_remove(w)) {

@@ -108,6 +108,44 @@ enum { COND_MOVED = 1, COND_GRANTED = 2 };
 /* Signals at most n waiters of cond.  Also callable by workers. */
 void cond_wake(const void *cond, int n);
 
+/* --- door 2: descriptors ------------------------------------------------------------ */
+
+/*
+ * A wrapper tries first, without blocking; where that gives EAGAIN, and the program has not
+ * set O_NONBLOCK itself, it waits here and tries again.  A wait that ends with 0 says "look
+ * again", and nothing more.  Floating tasks only: a bound one blocks in its own kernel
+ * thread.
+ *
+ * fd_generation() counts the closings of a descriptor number that we know of.  Who waits
+ * tells the count from before its first try: a number that was closed meanwhile, and perhaps
+ * is another file's by now, ends the wait with -EBADF.
+ */
+uint32_t fd_generation(int fd);
+
+/* Parks until fd is ready for one of events (POLLIN, POLLOUT, POLLPRI), or has an error or
+ * hang-up.  Of several tasks that wait here for the same event the oldest is woken, and the
+ * next when it has had its turn.  0; -ETIMEDOUT; -EINTR; -EBADF: closed; -EPERM: cannot be
+ * polled, so door 4 it is; -ENOMEM. */
+int fd_wait(int fd, short events, uint32_t generation, ns_t deadline);
+
+/* Parks until one of n descriptors is ready for its events; all tasks that wait so are woken,
+ * as by poll().  revents are not touched.  Results as fd_wait's, but that a descriptor that
+ * is closed meanwhile gives 0. */
+struct pollfd;
+int fds_wait(const struct pollfd *fds, unsigned n, ns_t deadline);
+
+/* To be called before and after descriptors first to last are closed or replaced: the first
+ * counts the generation up, both end the waits. */
+void fds_closing(unsigned first, unsigned last);
+void fds_closed(unsigned first, unsigned last);
+
+/* Whether fd is the runtime's own, which no program may close or replace.  Anyone. */
+bool fd_is_ours(int fd);
+
+/* A byte that interpose keeps for fd, for what it found out about it; 0 after each closing
+ * that we know of.  NULL: fd is negative or beyond what we keep. */
+_Atomic uint8_t *fd_hint(int fd);
+
 /* --- door 3: time ------------------------------------------------------------------ */
 
 ns_t now_ns(void); /* CLOCK_MONOTONIC.  Anyone. */

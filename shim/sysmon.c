@@ -29,6 +29,8 @@ enum {
 	TIMER_LATE_NS = 1000000,
 	REFUSALS_MOST = 3, /* preemptions in vain before the processor is taken */
 	TRIM_NS = 1000000000,
+	POLL_LATE_NS = 10000000, /* Go's */
+	POLL_LATE_IDLE_NS = 500000,
 };
 
 struct lock retake_lock;
@@ -389,6 +391,20 @@ static void fire_late_timers(ns_t now)
 		timers_fire(&sched.procs[i].timers, now - TIMER_LATE_NS);
 }
 
+/* Descriptors, when no worker has come to it for long: all are busy, or the one that would
+ * poll computes while another sleeps. */
+static void poll_late(ns_t now)
+{
+	ns_t late = load_relaxed(&sched.n_idle_procs) != 0 ? POLL_LATE_IDLE_NS : POLL_LATE_NS;
+
+	if (!netpoll_is_live() || load_relaxed(&sched.poller) != NULL ||
+	    now - load_relaxed(&sched.last_poll) < late)
+		return;
+	struct task *chain = netpoll(0);
+	if (sched_push_chain(&sysmon_worker, chain) > 0)
+		sched_kick();
+}
+
 /* The machine had no kernel thread for us when there was work: perhaps it has now. */
 static void retry_start(void)
 {
@@ -426,6 +442,7 @@ _Noreturn void sysmon_loop(void)
 		busy |= stop_strays();
 		busy |= remind();
 		fire_late_timers(now);
+		poll_late(now);
 		retry_start();
 		idle_ticks = busy ? 0 : idle_ticks + 1;
 		sleep = next_sleep(sleep, idle_ticks);

@@ -57,6 +57,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->park, PARK_RUNNING);
 	store_relaxed(&t->done, spec->detached ? DETACHED : 0);
 	store_relaxed(&t->joining, NULL);
+	store_relaxed(&t->wait_fd, -1);
 	store_relaxed(&t->sigmask, spec->sigmask);
 	store_relaxed(&t->pending.set, 0);
 	memset(t->ext, 0, sizeof(t->ext));

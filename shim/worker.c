@@ -177,9 +177,7 @@ bool worker_start(struct proc *p, bool spinning)
 	}
 	w->spinning = spinning;
 	store_release(&w->given, p);
-	/* Pairs with worker_sleep(). */
-	store_release(&w->wake_word, 1);
-	sys_futex_wake(&w->wake_word, 1);
+	worker_poke(w);
 	return true;
 }
 
