@@ -86,10 +86,11 @@ $(B)/shim/%.o: shim/%.c
 	$(Q)$(OBJCOPY) --rename-section .text=shim_text --rename-section .text.unlikely=shim_text \
 		--rename-section .text.startup=shim_text $@
 
+# A wrapper that waits is in its task's backtrace, by the name that the program called.
 $(B)/%.o: %.c
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(SAN) $(LIB_CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LIB_CFLAGS) $(CPPFLAGS) -fno-optimize-sibling-calls -MMD -MP -c -o $@ $<
 
 $(B)/%.o: %.S
 	$(call say,AS,$@)

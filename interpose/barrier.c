@@ -70,10 +70,14 @@ static void wait_for_round(struct barrier *b, uint32_t round)
 {
 	/* Pairs with arrive(). */
 	while (atomic_load_explicit(&b->round, memory_order_acquire) == round) {
-		if (task_self() != NULL)
+		struct task *t = task_self();
+
+		if (t != NULL) {
+			task_waits_for(t, WAIT_BARRIER, b);
 			park_on(&b->round, round, NO_DEADLINE);
-		else
+		} else {
 			real.usleep(1000); /* for a thread that is not the program's */
+		}
 	}
 }
 
@@ -126,10 +130,14 @@ EXPORT int pthread_barrier_destroy(pthread_barrier_t *barrier)
 	inside = atomic_fetch_or_explicit(&b->inside, DESTROYED, memory_order_acq_rel);
 	for (; (inside & ~DESTROYED) != 0;
 	     inside = atomic_load_explicit(&b->inside, memory_order_acquire)) {
-		if (task_self() != NULL)
+		struct task *t = task_self();
+
+		if (t != NULL) {
+			task_waits_for(t, WAIT_BARRIER, b);
 			park_on(&b->inside, inside | DESTROYED, NO_DEADLINE);
-		else
+		} else {
 			real.usleep(1000);
+		}
 	}
 	return 0;
 }

@@ -67,10 +67,17 @@ static inline bool word_try(pthread_mutex_t *m, int kind)
 	    word_of(m, kind), &free, 1, memory_order_acquire, memory_order_relaxed);
 }
 
-static inline int word_take(pthread_mutex_t *m, int kind, ns_t deadline)
+/* As lock_slow. */
+static int word_wait(pthread_mutex_t *m, struct task *t, int kind, bool others_wait,
+		     ns_t deadline)
 {
-	return likely(word_try(m, kind)) ? 0
-					 : -lock_slow(word_of(m, kind), false, deadline);
+	task_waits_for(t, WAIT_MUTEX, m);
+	return lock_slow(word_of(m, kind), others_wait, deadline);
+}
+
+static inline int word_take(pthread_mutex_t *m, struct task *t, int kind, ns_t deadline)
+{
+	return likely(word_try(m, kind)) ? 0 : -word_wait(m, t, kind, false, deadline);
 }
 
 static inline void word_release(pthread_mutex_t *m, int kind)
@@ -109,7 +116,7 @@ static int lock_checked(pthread_mutex_t *m, struct task *t, int kind, ns_t deadl
 
 	if (r != 0)
 		return r < 0 ? 0 : r;
-	r = word_take(m, kind, deadline);
+	r = word_take(m, t, kind, deadline);
 	if (r != 0)
 		return r;
 	m->__data.__count = 1;
@@ -138,7 +145,7 @@ EXPORT int pthread_mutex_lock(pthread_mutex_t *m)
 		return real.pthread_mutex_lock(m);
 	if (likely(is_plain(kind))) {
 		if (unlikely(!word_try(m, kind)))
-			lock_slow(word_of(m, kind), false, NO_DEADLINE);
+			word_wait(m, t, kind, false, NO_DEADLINE);
 		own(m, t);
 		return 0;
 	}
@@ -185,7 +192,7 @@ static int lock_until(pthread_mutex_t *m, struct task *t, clockid_t clock,
 		r = deadline_at(clock, abstime, &deadline);
 		if (r != 0)
 			return r;
-		r = -lock_slow(word_of(m, kind), false, deadline);
+		r = -word_wait(m, t, kind, false, deadline);
 		if (r != 0)
 			return r;
 	}
@@ -311,7 +318,7 @@ void mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had,
 		return;
 	}
 	if (!had && (contended || !word_try(m, kind)))
-		lock_slow(word_of(m, kind), contended, NO_DEADLINE);
+		word_wait(m, t, kind, contended, NO_DEADLINE);
 	m->__data.__count = depth;
 	own(m, t);
 }

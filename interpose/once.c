@@ -72,6 +72,7 @@ static int run_or_wait(pthread_once_t *once, void (*routine)(void))
 			return 0;
 		if (is_abandoned(state))
 			return run(once, routine);
+		task_waits_for(task_self(), WAIT_ONCE, once);
 		if (park_on((_Atomic uint32_t *)word_of(once), state,
 			    deadline_in(LOOK_NS)) == -ETIMEDOUT &&
 		    state == CLAIMED)

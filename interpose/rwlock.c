@@ -263,6 +263,7 @@ static int park_reader(struct rwlock *l, uint32_t *s, ns_t deadline)
 
 	l->n_readers++;
 	end(l, *s);
+	task_waits_for(task_self(), WAIT_READ, l);
 	r = park_on(&l->let_in, let_in, deadline);
 	/* Pairs with let_readers_in(); we are counted in the state then. */
 	if (atomic_load_explicit(&l->let_in, memory_order_acquire) != let_in)
@@ -358,6 +359,7 @@ static int park_writer(struct rwlock *l, struct writer *w, uint32_t *s, ns_t dea
 	if (l->n_writers++ == 0 || w->since < l->since)
 		l->since = w->since;
 	end(l, *s);
+	task_waits_for(task_self(), WAIT_WRITE, l);
 	r = park_on(turn, seen, deadline);
 	*s = begin(l);
 	l->n_writers--;

@@ -60,8 +60,10 @@ static int wait_for_token(struct semaphore *s, const struct until *u)
 	int op =
 	    FUTEX_WAIT_BITSET | (u->clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
 
-	if (!s->shared)
+	if (!s->shared) {
+		task_waits_for(task_self(), WAIT_SEMAPHORE, s);
 		return park_on(value_of(s), 0, u->deadline);
+	}
 	if (u->abstime != NULL && u->abstime->tv_sec < 0)
 		return -ETIMEDOUT; /* the kernel would say EINVAL */
 	return kernel_call(SYS_futex, (long)value_of(s), op, 0, (long)u->abstime, 0,

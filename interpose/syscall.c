@@ -103,6 +103,7 @@ static int futex_wait(struct task *t, const struct futex *f, uint32_t bits, bool
 		uint32_t handlers = signal_handlers_run(t);
 
 		signal_take_eintr(t);
+		task_waits_for(t, WAIT_FUTEX, f->addr);
 		r = park_on_bits(f->addr, f->val, bits, deadline);
 		if (r != -EINTR || is_interrupted(t, f->timeout != NULL, handlers))
 			return r;

@@ -517,6 +517,8 @@ static int wait_for_all(struct fd_waiter *ws, const struct pollfd *fds, unsigned
 
 	store_relaxed(&t->wait_fd, fds[0].fd);
 	store_relaxed(&t->wait_events, fds[0].events);
+	t->wait_fds = fds;
+	t->n_wait_fds = n;
 	park_queue(t);
 	unsigned used = enqueue_all(ws, fds, n, t, &chain, &error);
 	if (unlikely(chain != NULL))
@@ -526,6 +528,7 @@ static int wait_for_all(struct fd_waiter *ws, const struct pollfd *fds, unsigned
 		if (fds[i].fd >= 0)
 			dequeue(&ws[i], record_known((unsigned)fds[i].fd), fds[i].fd);
 	store_relaxed(&t->wait_fd, -1);
+	t->n_wait_fds = 0;
 	runtime_leave(t);
 	return result;
 }

@@ -160,10 +160,17 @@ bool park_cancel(struct task *t, int result)
 	return can;
 }
 
+void task_waits_for(struct task *t, enum wait_kind kind, const void *object)
+{
+	t->wait.kind = kind;
+	t->wait.object = object;
+}
+
 void park_queue(struct task *t)
 {
 	struct bucket *b = bucket_lock(&t->never);
 
+	task_waits_for(t, WAIT_DESCRIPTOR, NULL);
 	fresh_waiter(&t->wait);
 	enqueue_locked(b, &t->wait, &t->never, false);
 	lock_release(&b->lock);
@@ -215,6 +222,7 @@ static void arm_deadline(struct task *t, ns_t deadline)
 /* The queued caller parks; returns its waiter's result.  Inside the runtime. */
 int park_wait(struct task *t, ns_t deadline)
 {
+	t->wait.deadline = deadline;
 	if (unlikely(park_is_wanted(t)))
 		park_cancel(t, -EINTR);
 	if (deadline == NO_DEADLINE) {
@@ -262,6 +270,8 @@ int park_on(_Atomic uint32_t *addr, uint32_t expected, ns_t deadline)
 int sleep_until(ns_t deadline)
 {
 	struct task *t = task_self();
+
+	task_waits_for(t, WAIT_SLEEP, NULL);
 	int result = park_on(&t->never, 0, deadline);
 
 	return result == -ETIMEDOUT ? 0 : result;
@@ -445,6 +455,8 @@ static bool enqueue_for_lock(struct task *t, _Atomic uint32_t *word, bool front)
 int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 {
 	struct task *t = task_self();
+	enum wait_kind kind = t->wait.kind;
+	const void *object = t->wait.object;
 	bool waited = false;
 	int result;
 
@@ -456,6 +468,8 @@ int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 		if (!waited)
 			t->wait.since = now_ns();
 		result = 0;
+		/* Again: a handler may have waited for something else. */
+		task_waits_for(t, kind, object);
 		if (enqueue_for_lock(t, word, waited)) {
 			result = park_wait(t, deadline);
 			waited = true;
@@ -509,6 +523,7 @@ int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(vo
 	struct task *t = task_self();
 
 	runtime_enter(t);
+	task_waits_for(t, WAIT_COND, cond);
 	fresh_waiter(&t->wait);
 	t->wait.mutex_word = mutex_word;
 	struct bucket *b = bucket_lock(cond);
@@ -540,6 +555,7 @@ static void signal_waiter(struct waiter *w)
 			;
 		if (held != 0) {
 			w->moved = w->takes_lock = true;
+			task_waits_for(task_of_waiter(w), WAIT_MUTEX, word);
 			w->since = now_ns();
 			enqueue_locked(b, w, word, false);
 		}

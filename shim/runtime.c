@@ -189,6 +189,7 @@ int runtime_start(void)
 	unregister_rseq();
 	task_init_main();
 	signal_init(self_task);
+	debug_publish();
 	libc_hide_from_setxid(self_task->tcb);
 	measure_tsc();
 	sched.live = true;

@@ -51,6 +51,10 @@ struct waiter {
 	bool granted;    /* the lock was handed to it: it owns the mutex */
 	bool takes_lock; /* waits for a lock word: unlock may grant it */
 	int result;      /* 0, -ETIMEDOUT or -EINTR; written by who removes it */
+	/* For dumps: what it is for (enum wait_kind), and until when. */
+	uint8_t kind;
+	const void *object;
+	ns_t deadline;
 };
 
 /* Why a task must look at something on its way out of the runtime. */
@@ -110,6 +114,9 @@ struct task {
 	/* What it waits for in netpoll.c, the first of them, or -1; owner only, dumps read. */
 	_Atomic int wait_fd;
 	_Atomic short wait_events;
+	/* All of them, while it waits for several; owner only, dumps read. */
+	const struct pollfd *wait_fds;
+	unsigned n_wait_fds;
 	struct task *_Atomic joining; /* whom it joins, to find EDEADLK */
 	void *(*start)(void *);
 	void *arg;
@@ -146,6 +153,9 @@ struct task {
 	/* Time stamp ticks that it ran before the last switch to it; owner writes, all read. */
 	_Atomic uint64_t cpu_tsc;
 	uint64_t run_start; /* time stamp of that switch */
+	/* When it stopped running: no other stop has the same, by which a dump knows that it has
+	 * not run meanwhile.  Owner only, dumps read. */
+	uint64_t left_tsc;
 	char name[16];
 	/* interpose's: struct task_ext, which holds an _Unwind_Exception */
 	uint64_t ext[16] __attribute__((aligned(16)));
@@ -221,6 +231,8 @@ struct worker {
 	/* sysmon's: a worker whose processor was taken while it ran */
 	ns_t seen_cpu;
 	_Atomic bool stray; /* lost its processor unannounced and has not noticed */
+	/* Since when it had been where it lost its processor, for dumps. */
+	ns_t lost_since;
 } __attribute__((aligned(CACHE_LINE)));
 
 enum { MAX_PROCS = 1024 };
@@ -465,6 +477,16 @@ void signal_fork_child(struct task *t);
 extern struct lock setid_lock __attribute__((visibility("hidden")));
 void setid_handle(struct worker *w);
 void setid_inherit(struct worker *w);
+
+/* --- debug.c ----------------------------------------------------------------------- */
+
+struct pgreen_debug;
+void debug_publish(void); /* once, before the runtime is awake */
+
+/* Each tells where its own data are. */
+void task_publish(struct pgreen_debug *d);
+void slot_publish(struct pgreen_debug *d);
+void sysmon_publish(struct pgreen_debug *d);
 
 /* --- diag.c ------------------------------------------------------------------------ */
 _Noreturn void fatal(const char *what, long value);

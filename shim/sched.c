@@ -378,6 +378,7 @@ static inline void leave_for(struct task *t, struct worker *w, struct proc *p,
 	uint64_t tsc = __builtin_ia32_rdtsc();
 
 	store_relaxed(&t->cpu_tsc, load_relaxed(&t->cpu_tsc) + tsc - t->run_start);
+	t->left_tsc = tsc;
 	w->left = t;
 	w->after = after;
 	if (next != NULL) {
@@ -409,6 +410,7 @@ static bool park_bound(struct task *t, ns_t deadline)
 {
 	uint32_t state = PARK_RUNNING;
 
+	t->left_tsc = __builtin_ia32_rdtsc();
 	if (!cas_acq_rel(&t->park, &state, PARK_PARKED))
 		goto woken;
 	for (;;) {

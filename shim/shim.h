@@ -54,6 +54,28 @@ static inline int task_tid(const struct task *t)
 	return *(const int *)t;
 }
 
+/* --- what a task waits for, for `pgreen dump` ---------------------------------------- */
+
+enum wait_kind {
+	WAIT_WORD, /* somebody is to change a word */
+	WAIT_MUTEX,
+	WAIT_COND,
+	WAIT_READ, /* a read-write lock */
+	WAIT_WRITE,
+	WAIT_BARRIER,
+	WAIT_SEMAPHORE,
+	WAIT_ONCE,
+	WAIT_FUTEX, /* the program's own */
+	WAIT_JOIN,
+	WAIT_SLEEP,
+	WAIT_SIGNAL,
+	WAIT_DESCRIPTOR,
+};
+
+/* Says what t's next wait by park_on() or lock_slow() is for, and the object's address as the
+ * program knows it.  By t itself; what is left unsaid shows as a word. */
+void task_waits_for(struct task *t, enum wait_kind kind, const void *object);
+
 /* --- door 1: memory ---------------------------------------------------------------- */
 
 /*

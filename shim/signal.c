@@ -767,8 +767,10 @@ static int take_from_kernel(uint64_t set, siginfo_t *info)
  * bound one asks itself.  As park_on; the signal's number when the wait itself took it. */
 static int wait_for_signal(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 {
-	if (!t->bound)
+	if (!t->bound) {
+		task_waits_for(t, WAIT_SIGNAL, NULL);
 		return park_on(&t->never, 0, deadline);
+	}
 	struct timespec ts = ns_timespec(deadline - now_ns());
 	long r = sys(SYS_rt_sigtimedwait, &set, info,
 		     deadline == NO_DEADLINE ? NULL : &ts, KERNEL_SIGSET_SIZE);
@@ -815,8 +817,10 @@ int signal_suspend(struct task *t, uint64_t mask)
 
 	signal_set_mask(t, mask);
 	while (t->handlers_run == handlers &&
-	       !(t->cancel_point && (load_relaxed(&t->attention) & ATTEND_CANCEL)))
+	       !(t->cancel_point && (load_relaxed(&t->attention) & ATTEND_CANCEL))) {
+		task_waits_for(t, WAIT_SIGNAL, NULL);
 		park_on(&t->never, 0, NO_DEADLINE);
+	}
 	signal_take_eintr(t);
 	signal_set_mask(t, before);
 	return -EINTR;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "debug.h"
 #include "libc.h"
 #include "slot.h"
 
@@ -339,6 +340,12 @@ uint32_t slot_count(void)
 {
 	/* Pairs with cut_locked(). */
 	return load_acquire(&pool.n);
+}
+
+void slot_publish(struct pgreen_debug *d)
+{
+	d->address[DEBUG_SLOT_TABLE] = (uintptr_t)&pool.table;
+	d->address[DEBUG_SLOT_COUNT] = (uintptr_t)&pool.n;
 }
 
 void slot_fork_child(struct task *mine)

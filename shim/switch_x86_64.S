@@ -104,13 +104,21 @@ switch_first:
 	.cfi_endproc
 	.size	switch_first, . - switch_first
 
-/* long kernel_call_asm(volatile int *flag /rdi, long nr /rsi, const long args[6] /rdx) */
+/* long kernel_call_asm(volatile int *flag /rdi, long nr /rsi, const long args[6] /rdx)
+ * The registers that a caller's frame may be found by lie on the stack meanwhile: of a
+ * kernel thread in the kernel others are told %rsp and %rip alone, without stopping it. */
 	.globl	kernel_call_asm
 	.hidden	kernel_call_asm
 	.type	kernel_call_asm, @function
 	.p2align 4
 kernel_call_asm:
 	.cfi_startproc
+	pushq	%rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbp, 0
+	pushq	%rbx
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbx, 0
 	movq	%rdi, %r11
 	movq	%rsi, %rax
 	movq	%rdx, %rcx
@@ -129,12 +137,20 @@ kernel_call_begin:
 	.globl	kernel_call_end
 	.hidden	kernel_call_end
 kernel_call_end:
+	popq	%rbx
+	.cfi_remember_state
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %rbx
+	popq	%rbp
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %rbp
 	retq
 	.globl	kernel_call_interrupted
 	.hidden	kernel_call_interrupted
 kernel_call_interrupted:
+	.cfi_restore_state
 	movq	$-4, %rax		/* -EINTR */
-	retq
+	jmp	kernel_call_end
 	.cfi_endproc
 	.size	kernel_call_asm, . - kernel_call_asm
 

@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "debug.h"
 #include "runtime.h"
 #include "slot.h"
 
@@ -170,6 +171,12 @@ static bool is_blocked(struct worker *w, ns_t still)
 	return answer == ASLEEP || (answer == UNKNOWN && still > BLOCKED_BLIND_NS);
 }
 
+void sysmon_publish(struct pgreen_debug *d)
+{
+	d->address[DEBUG_SYSMON] = (uintptr_t)&sysmon_worker;
+	d->address[DEBUG_PROBER] = (uintptr_t)&prober.worker;
+}
+
 void sysmon_fork_child(void)
 {
 	memset(&prober, 0, sizeof(prober));
@@ -200,6 +207,7 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 		if (taken) {
 			store_relaxed(&w->proc, NULL);
 			w->seen_cpu = cpu_of(w);
+			w->lost_since = p->still_since;
 			store_relaxed(&w->stray, true);
 		}
 	}
@@ -231,6 +239,7 @@ static bool retake_announced(struct proc *p, ns_t now)
 
 	if (now - p->seen_since < HAND_OFF_NS || !wanted)
 		return false;
+	load_relaxed(&p->owner)->lost_since = p->seen_since;
 	return retake_kernel_proc(p);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "debug.h"
 #include "libc.h"
 #include "runtime.h"
 #include "slot.h"
@@ -301,6 +302,7 @@ int task_join(struct task *t, ns_t deadline, void **result)
 		return r;
 	/* Pairs with task_finish(). */
 	while (!((state = load_acquire(&t->done)) & ENDED)) {
+		task_waits_for(self, WAIT_JOIN, t);
 		r = park_on(&t->done, state, deadline);
 		if (r == -ETIMEDOUT || (r == -EINTR && self->cancel_point &&
 					(load_relaxed(&self->attention) & ATTEND_CANCEL)))
@@ -511,6 +513,14 @@ bool task_cancel_wanted(const struct task *t)
 void task_set_cancel_anywhere(struct task *t, bool on)
 {
 	t->cancel_anywhere = on;
+}
+
+/* --- for dumps ---------------------------------------------------------------------- */
+
+void task_publish(struct pgreen_debug *d)
+{
+	d->address[DEBUG_MAIN_TASK] = (uintptr_t)&foreign.main;
+	d->address[DEBUG_FOREIGN_TASKS] = (uintptr_t)&foreign.all;
 }
 
 /* --- fork --------------------------------------------------------------------------- */
