@@ -256,6 +256,8 @@ struct sched {
 	 * a descriptor is ready. */
 	struct worker *_Atomic poller;
 	_Atomic ns_t poll_until;
+	/* sysmon sleeps for long, since no task queues: who queues one wakes it. */
+	_Atomic bool sysmon_is_away;
 	_Atomic ns_t last_poll; /* when descriptors were last asked for */
 	_Atomic int n_tasks; /* alive, main included, adopted ones not */
 	_Atomic int
@@ -353,6 +355,7 @@ bool park_cancel(struct task *t, int result);
 _Noreturn void worker_loop(struct worker *w);
 void sched_kick(void); /* a processor is idle and work was pushed: wake one worker */
 void sched_push(struct task *t);
+bool work_anywhere(void); /* whether any task queues */
 void proc_release(struct proc *p);
 bool worker_start(struct proc *p, bool spinning);
 void proc_hand_off(struct proc *p);

@@ -252,8 +252,15 @@ void sched_kick(void)
 
 	/* Pairs with the fence in find_work: see the file's comment. */
 	fence_seq_cst();
-	if (load_relaxed(&sched.n_idle_procs) == 0 ||
-	    load_relaxed(&sched.n_spinning) != 0)
+	if (load_relaxed(&sched.n_idle_procs) == 0) {
+		/* Who holds the processors may block, and only sysmon sees it. */
+		if (unlikely(load_relaxed(&sched.sysmon_is_away))) {
+			store_relaxed(&sched.sysmon_is_away, false);
+			sysmon_wake();
+		}
+		return;
+	}
+	if (load_relaxed(&sched.n_spinning) != 0)
 		return;
 	if (!cas_acq_rel(&sched.n_spinning, &none, 1))
 		return;
@@ -610,9 +617,9 @@ static struct task *spin_for_work(struct worker *w, struct proc *p)
 	}
 }
 
-static bool work_anywhere(void)
+bool work_anywhere(void)
 {
-	uint32_t n = load_relaxed(&sched.n_procs);
+	uint32_t n = load_relaxed(&sched.n_procs_ever);
 
 	if (load_relaxed(&sched.queue_len) != 0)
 		return true;

@@ -20,6 +20,9 @@
 enum {
 	SLEEP_MIN_NS = 20000,          /* Go's */
 	SLEEP_MAX_NS = 10000000,       /* Go's */
+	/* While tasks queue: two looks find what blocks unannounced, within a millisecond. */
+	SLEEP_QUEUE_NS = 300000,
+	STAY_TICKS = 50, /* of that length: it is called back 50 times a second at most */
 	SLEEP_IDLE_NS = 25000000,      /* while every processor is idle */
 	TICKS_BEFORE_BACKING_OFF = 50, /* Go's: about a millisecond */
 	SLICE_NS = 10000000,           /* Go's forcePreemptNS */
@@ -425,7 +428,9 @@ static void retry_start(void)
 
 /* --- the loop --------------------------------------------------------------------------- */
 
-static ns_t next_sleep(ns_t sleep, int idle_ticks)
+/* How long sysmon sleeps next.  It may be away for long only while no task queues, and
+ * whoever queues one then calls it back: seldom, since it stays for a while. */
+static ns_t next_sleep(ns_t sleep, int idle_ticks, int *stay)
 {
 	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs))
 		return SLEEP_IDLE_NS;
@@ -433,18 +438,36 @@ static ns_t next_sleep(ns_t sleep, int idle_ticks)
 		return SLEEP_MIN_NS;
 	if (idle_ticks > TICKS_BEFORE_BACKING_OFF)
 		sleep *= 2;
+	if (sleep <= SLEEP_QUEUE_NS)
+		return sleep;
+	if (*stay > 0) {
+		--*stay;
+		return SLEEP_QUEUE_NS;
+	}
+	store_relaxed(&sched.sysmon_is_away, true);
+	/* Pairs with sched_kick(): it sees that we are away, or we see the task. */
+	fence_seq_cst();
+	if (work_anywhere()) {
+		store_relaxed(&sched.sysmon_is_away, false);
+		*stay = STAY_TICKS;
+		return SLEEP_QUEUE_NS;
+	}
 	return sleep > SLEEP_MAX_NS ? SLEEP_MAX_NS : sleep;
 }
 
 _Noreturn void sysmon_loop(void)
 {
 	ns_t sleep = SLEEP_MIN_NS, trimmed = now_ns();
-	int idle_ticks = 0;
+	int idle_ticks = 0, stay = 0;
 
 	for (;;) {
 		struct timespec ts = ns_timespec(sleep);
 
 		signal_sleep(&ts);
+		if (sleep > SLEEP_QUEUE_NS && sleep != SLEEP_IDLE_NS &&
+		    !load_relaxed(&sched.sysmon_is_away))
+			stay = STAY_TICKS; /* it was called back */
+		store_relaxed(&sched.sysmon_is_away, false);
 		signal_route();
 		ns_t now = now_ns();
 		bool busy = retake(now);
@@ -454,7 +477,7 @@ _Noreturn void sysmon_loop(void)
 		poll_late(now);
 		retry_start();
 		idle_ticks = busy ? 0 : idle_ticks + 1;
-		sleep = next_sleep(sleep, idle_ticks);
+		sleep = next_sleep(sleep, idle_ticks, &stay);
 		if (now - trimmed > TRIM_NS) {
 			slot_trim();
 			trimmed = now;
