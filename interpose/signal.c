@@ -461,6 +461,13 @@ static bool is_served_here(struct task *t, int sig)
 	       !(signal_get_mask(t) & SIGNAL_BIT(sig));
 }
 
+long signal_sent(struct task *t, int sig, long r)
+{
+	if (r == 0 && is_signal(sig) && is_served_here(t, sig))
+		signal_settle(t, sig);
+	return r;
+}
+
 /* Sends to the own process.  -ENOENT: the kernel must. */
 static long send_to_process(struct task *t, pid_t process, const siginfo_t *info)
 {
@@ -479,7 +486,21 @@ EXPORT int kill(pid_t process, int sig)
 		return real.kill(process, sig);
 	siginfo_t info = info_of(sig, SI_USER);
 	long r = send_to_process(t, process, &info);
-	return r == -ENOENT ? real.kill(process, sig) : ret_errno(r);
+	if (r != -ENOENT)
+		return ret_errno(r);
+	r = real.kill(process, sig);
+	/* Its own group, or everybody. */
+	bool to_self = process == 0 || process == -1 || process == -getpgrp();
+	return to_self ? signal_sent(t, sig, r) : r;
+}
+
+EXPORT int killpg(pid_t group, int sig)
+{
+	struct task *t = task_self();
+
+	if (t == NULL || group < 0)
+		return real.killpg(group, sig);
+	return kill(-group, sig);
 }
 
 EXPORT int sigqueue(pid_t process, int sig, const union sigval value)

@@ -276,6 +276,12 @@ static long call_futex(struct task *t, const long a[6])
 
 /* --- signals and ends -------------------------------------------------------------------- */
 
+/* What the kernel sends may come back. */
+static long call_send(struct task *t, long nr, int sig, const long a[6])
+{
+	return signal_sent(t, sig, call_kernel(t, nr, false, a));
+}
+
 /* tgid 0: any. */
 static long call_kill(struct task *t, int tgid, int tid, int sig, long nr,
 		      const long a[6])
@@ -345,6 +351,11 @@ static long call(struct task *t, long nr, const long a[6])
 		return call_kill(t, 0, (int)a[0], (int)a[1], nr, a);
 	case SYS_tgkill:
 		return call_kill(t, (int)a[0], (int)a[1], (int)a[2], nr, a);
+	case SYS_kill:
+		return kill((pid_t)a[0], (int)a[1]) == 0 ? 0 : -errno;
+	case SYS_rt_sigqueueinfo:
+	case SYS_pidfd_send_signal:
+		return call_send(t, nr, (int)a[1], a);
 	case SYS_rt_sigprocmask:
 		return a[3] == sizeof(uint64_t)
 			   ? call_sigmask(t, (int)a[0], (const void *)a[1], (void *)a[2])

@@ -313,6 +313,11 @@ int signal_post(struct task *t, const siginfo_t *info);
  * by the kernel.  0, -EAGAIN, or -ENOENT: it has no handler, and the kernel must act. */
 int signal_post_process(const siginfo_t *info);
 
+/* After the kernel itself was made to send sig, perhaps to this process: returns when it has
+ * been given to a task, and its handler has run if that is the caller.  The caller does not
+ * block it. */
+void signal_settle(struct task *t, int sig);
+
 /* The caller's mask.  Setting it runs the handlers of what is open now. */
 void signal_set_mask(struct task *t, uint64_t mask);
 uint64_t signal_get_mask(const struct task *t);

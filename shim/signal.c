@@ -407,6 +407,24 @@ int signal_post_process(const siginfo_t *info)
 	return 0;
 }
 
+void signal_settle(struct task *t, int sig)
+{
+	uint64_t pending = 0;
+	int rounds = N_QUEUED; /* not for ever: it may be sent faster than it is taken */
+
+	if (!runtime_is_running())
+		return;
+	do {
+		/* One whole sleep: it has begun after this, and what it brought was routed
+		 * before the next.  Each takes one signal. */
+		sysmon_adopt(true);
+		sysmon_adopt(true);
+		sys(SYS_rt_sigpending, &pending, KERNEL_SIGSET_SIZE);
+	} while ((pending & SIG_BIT(sig)) && --rounds > 0);
+	if (load_acquire(&t->attention) & ATTEND_SIGNAL)
+		signal_deliver(t);
+}
+
 /* --- running handlers ---------------------------------------------------------------- */
 
 static int take_for(struct task *t, uint64_t set, siginfo_t *info)

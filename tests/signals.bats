@@ -82,6 +82,10 @@ everywhere() {
 	everywhere self
 }
 
+@test "also where the kernel sends it: to a group, by a pidfd, by syscall()" {
+	everywhere self-by-kernel
+}
+
 @test "a process signal is handled when all threads are parked" {
 	everywhere all-parked
 }

@@ -677,6 +677,32 @@ static void test_self(void)
 	send_to_self(NULL);
 }
 
+/* The same where the kernel must send it, by main, which it prefers. */
+static void test_self_by_kernel(void)
+{
+	siginfo_t info = {.si_code = SI_QUEUE, .si_pid = getpid(), .si_uid = getuid()};
+	int pidfd;
+
+	handle_info(SIGUSR1);
+	become_threaded();
+	CHECK(setpgid(0, 0) == 0);
+	pidfd = syscall(SYS_pidfd_open, getpid(), 0);
+	CHECK(pidfd >= 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		n_handled = 0;
+		CHECK(kill(0, SIGUSR1) == 0 && n_handled == 1);
+		CHECK(kill(-getpgrp(), SIGUSR1) == 0 && n_handled == 2);
+		CHECK(killpg(getpgrp(), SIGUSR1) == 0 && n_handled == 3);
+		CHECK(info_handled.si_code == SI_USER && info_handled.si_pid == getpid());
+		CHECK(syscall(SYS_kill, getpid(), SIGUSR1) == 0 && n_handled == 4);
+		CHECK(syscall(SYS_rt_sigqueueinfo, getpid(), SIGUSR1, &info) == 0);
+		CHECK(n_handled == 5 && info_handled.si_code == SI_QUEUE);
+		CHECK(syscall(SYS_pidfd_send_signal, pidfd, SIGUSR1, NULL, 0) == 0);
+		CHECK(n_handled == 6);
+	}
+	close(pidfd);
+}
+
 /* The child signals its parent n times, each time when the parent has seen the last. */
 static pid_t start_sender(int sig, int n, int from)
 {
@@ -1023,17 +1049,29 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"masks", test_masks},         {"handlers", test_handlers},
-	    {"actions", test_actions},     {"fault", test_fault},
-	    {"context", test_context},     {"jump", test_jump},
-	    {"parked", test_parked},       {"computing", test_computing},
-	    {"errors", test_errors},       {"tids", test_tids},
-	    {"sigwait", test_sigwait},     {"queue", test_queue},
-	    {"timedwait", test_timedwait}, {"suspend", test_suspend},
-	    {"self", test_self},           {"all-parked", test_all_parked},
-	    {"one-open", test_one_open},   {"timer", test_timer},
-	    {"children", test_children},   {"default", test_default},
-	    {"stop", test_stop},           {"old", test_old},
+	    {"masks", test_masks},
+	    {"handlers", test_handlers},
+	    {"actions", test_actions},
+	    {"fault", test_fault},
+	    {"context", test_context},
+	    {"jump", test_jump},
+	    {"parked", test_parked},
+	    {"computing", test_computing},
+	    {"errors", test_errors},
+	    {"tids", test_tids},
+	    {"sigwait", test_sigwait},
+	    {"queue", test_queue},
+	    {"timedwait", test_timedwait},
+	    {"suspend", test_suspend},
+	    {"self", test_self},
+	    {"self-by-kernel", test_self_by_kernel},
+	    {"all-parked", test_all_parked},
+	    {"one-open", test_one_open},
+	    {"timer", test_timer},
+	    {"children", test_children},
+	    {"default", test_default},
+	    {"stop", test_stop},
+	    {"old", test_old},
 	    {"storm", test_storm},
 	};
 
