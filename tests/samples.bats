@@ -156,3 +156,179 @@ END
 	# The bound was not what ended it.
 	[[ $stderr == *"Resource temporarily unavailable"* ]]
 }
+
+@test "pipering: the token goes round as often as asked" {
+	same "100 threads passed the token on 5000 times" pipering 100 5000
+	same "1 threads passed the token on 3 times" pipering 1 3
+}
+
+# ---- servers and their client ----
+
+teardown() {
+	# timeout leads a process group of its own.
+	[[ ! ${server_pid-} ]] || kill -KILL -- "-$server_pid" 2>/dev/null || :
+}
+
+# start_server HOW SAMPLE [ARGUMENT...]: HOW is native or the number of processors.  Leaves
+# its process id and port in $server_pid and $port.
+start_server() {
+	local how=$1 out=$BATS_TEST_TMPDIR/server.out end=$((SECONDS + LIMIT))
+	shift
+	: >"$out"
+	(
+		set -- "$BATS_FILE_TMPDIR/$1" "${@:2}"
+		[[ $how == native ]] || set -- env GOMAXPROCS="$how" LD_PRELOAD="$LIBRARY" "$@"
+		# A job of a shell without job control ignores SIGINT.
+		exec env --default-signal=INT timeout "$LIMIT" "$@" >"$out" 3>&-
+	) &
+	server_pid=$!
+	until port=$(sed -n 's/.*: listening on .*://p' "$out") && [[ $port ]]; do
+		kill -0 "$server_pid" && ((SECONDS < end)) || return
+		sleep 0.02
+	done
+}
+
+# stop_server SIGNAL: leaves what it printed, but for its port, in $output.
+stop_server() {
+	kill "-$1" "$server_pid"
+	status=0
+	wait "$server_pid" || status=$?
+	server_pid=
+	output=$(sed 's/127\.0\.0\.1:[0-9]*$/PORT/' "$BATS_TEST_TMPDIR/server.out")
+	assert_success
+}
+
+# everywhere FUNCTION: calls it with native, and with several numbers of processors.
+everywhere() {
+	local how
+	for how in native 1 2 8; do
+		echo "server $how:"
+		"$1" "$how"
+	done
+}
+
+echo_some() {
+	start_server "$1" echo
+	run -0 --separate-stderr native client -c 30 -m 10 -n 600 "$port"
+	assert_output "30 connections, 630 requests, 20160 bytes verified, 0 errors"
+	run -0 --separate-stderr native client -c 3 -m 3 -n 9 -s 1000000 "$port"
+	assert_output "3 connections, 12 requests, 12000000 bytes verified, 0 errors"
+	stop_server TERM
+	assert_output "$(cat <<-'END'
+	echo: listening on PORT
+	echo: 33 connections, 12020160 bytes
+	END
+	)"
+}
+
+@test "echo and client: every byte comes back" {
+	everywhere echo_some
+}
+
+end_while_open() {
+	start_server "$1" echo
+	native client -c 20 -m 20 -n 100 -i 30 "$port" >"$BATS_TEST_TMPDIR/client" 2>&1 3>&- &
+	local client=$!
+	until (($(ss -Htn state established "( sport = :$port )" | wc -l) == 20)); do
+		sleep 0.05
+	done
+	stop_server INT
+	assert_equal "$output" "$(cat <<-'END'
+	echo: listening on PORT
+	echo: 20 connections, 640 bytes
+	END
+	)"
+	local status=0
+	wait "$client" || status=$?
+	assert_equal "$status" 1
+	assert grep -q 'the server closed it' "$BATS_TEST_TMPDIR/client"
+	assert grep -q '20 errors$' "$BATS_TEST_TMPDIR/client"
+}
+
+@test "echo: SIGINT ends it while connections are open and idle" {
+	command -v ss >/dev/null || skip "ss is not installed"
+	everywhere end_while_open
+}
+
+http_some() {
+	local root=$BATS_TEST_TMPDIR/root page=$BATS_TEST_TMPDIR/page
+	mkdir -p "$root/sub"
+	head -c 200000 /dev/urandom >"$root/sub/random bytes.bin"
+	: >"$root/empty.txt"
+	cat >"$page" <<-'END'
+	<!DOCTYPE html>
+	<title>It works</title>
+	<p>A thread of its own serves each connection.</p>
+	END
+	start_server "$1" http -d "$root"
+	run -0 --separate-stderr native client -c 20 -m 10 -n 180 -g / -b "$page" "$port"
+	assert_output "20 connections, 200 requests, 18200 bytes verified, 0 errors"
+	run -0 --separate-stderr native client -c 20 -m 10 -n 80 -g /sub/random%20bytes.bin \
+		-b "$root/sub/random bytes.bin" "$port"
+	assert_output "20 connections, 100 requests, 20000000 bytes verified, 0 errors"
+	run -0 --separate-stderr native client -c 1 -n 9 -g /empty.txt -b "$root/empty.txt" "$port"
+	run -1 --separate-stderr native client -c 1 -n 9 -g /nothing -b "$page" "$port"
+	stop_server TERM
+	assert_output "$(cat <<-'END'
+	http: listening on PORT
+	http: 42 connections, 311 requests
+	END
+	)"
+}
+
+@test "http and client: pages and files arrive as they are" {
+	everywhere http_some
+}
+
+# ask TEXT: sends it, and prints the status lines that come back until the server closes.
+ask() {
+	local socket
+	exec {socket}<>"/dev/tcp/127.0.0.1/$port"
+	printf "$1" >&"$socket"
+	timeout 20 grep -a '^HTTP/' <&"$socket" | tr -d '\r'
+	exec {socket}>&-
+}
+
+http_refuses() {
+	start_server "$1" http -d "$BATS_TEST_TMPDIR"
+	run -0 ask 'GET / HTTP/1.1\r\n\r\nHEAD / HTTP/1.1\r\n\r\nGET /x HTTP/1.0\r\n\r\n'
+	assert_output "$(cat <<-'END'
+	HTTP/1.1 200 OK
+	HTTP/1.1 200 OK
+	HTTP/1.1 404 Not Found
+	END
+	)"
+	run -0 ask 'GET /../x HTTP/1.1\r\n\r\n'
+	assert_output "HTTP/1.1 400 Bad Request"
+	run -0 ask 'GET /%%2e%%2e/x HTTP/1.1\r\n\r\n'
+	assert_output "HTTP/1.1 400 Bad Request"
+	run -0 ask 'PUT /x HTTP/1.0\r\n\r\n'
+	assert_output "HTTP/1.1 501 Not Implemented"
+	run -0 ask 'POST /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc'
+	assert_output "HTTP/1.1 413 Content Too Large"
+	run -0 ask 'hello\r\n\r\n'
+	assert_output "HTTP/1.1 400 Bad Request"
+	run -0 ask "GET /$(printf '%9000s' x | tr ' ' x)"
+	assert_output "HTTP/1.1 431 Request Header Fields Too Large"
+	stop_server TERM
+}
+
+@test "http: what it does not serve it refuses" {
+	everywhere http_refuses
+}
+
+@test "servers and client say what is wrong" {
+	run -1 native echo nowhere
+	assert_output --partial "usage: echo"
+	run -1 native http -d /nonexistent
+	assert_output "http: /nonexistent: No such file or directory"
+	run -1 native client
+	assert_output --partial "usage: client"
+	start_server native echo
+	run -1 native echo "$port"
+	assert_output "echo: cannot listen on 127.0.0.1:$port: Address already in use"
+	stop_server TERM
+	run -1 --separate-stderr native client -c 2 "$port"
+	assert_output "2 connections, 0 requests, 0 bytes verified, 2 errors"
+	assert_equal "${stderr_lines[0]}" "client: connection 1, request 0: Connection refused"
+}
