@@ -25,7 +25,9 @@ enum {
 	STAY_TICKS = 50, /* of that length: it is called back 50 times a second at most */
 	SLEEP_IDLE_NS = 25000000,      /* while every processor is idle */
 	TICKS_BEFORE_BACKING_OFF = 50, /* Go's: about a millisecond */
-	SLICE_NS = 10000000,           /* Go's forcePreemptNS */
+	/* About the kernel's own, not Go's 10 ms: programs that were written for kernel threads
+	 * spin for one another, and each round of that costs them a slice. */
+	SLICE_NS = 3000000,
 	BLOCKED_NS = 200000, /* CPU clock still, and others wait: worth a closer look */
 	BLOCKED_BLIND_NS = 2000000, /* the same where there is no closer look */
 	PROBE_NS = 1000000,         /* for the closer look */
