@@ -370,9 +370,9 @@ static long send_info(struct task *t, const siginfo_t *info)
 	/* Nobody can catch these: they are the process's, whomever they are sent to. */
 	if (sig == SIGKILL || sig == SIGSTOP)
 		return real.kill(getpid(), sig) == 0 ? 0 : -errno;
-	if (!task_is_bound(t) || task_tid(t) >= FIRST_TASK_TID)
+	if (task_kernel_tid(t) != task_tid(t))
 		return signal_post(t, info);
-	/* The kernel delivers to a bound task.  It writes SI_TKILL itself or not at all. */
+	/* The kernel delivers to an adopted task.  It writes SI_TKILL itself or not at all. */
 	long r = info->si_code == SI_TKILL ? real.tgkill(getpid(), task_tid(t), sig)
 					   : real.syscall(SYS_rt_tgsigqueueinfo, getpid(),
 							  task_tid(t), sig, info);

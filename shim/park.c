@@ -128,10 +128,16 @@ static struct task *task_of_waiter(struct waiter *w)
 /* Its waiter was dequeued by the caller, who owes it this. */
 static void wake_task(struct task *t)
 {
+	bool bound = is_bound(t); /* before the swap: rule 5 of runtime.h */
+
 	/* Pairs with the CAS to PARKED after its last switch: its registers are saved. */
 	uint32_t was = swap_acq_rel(&t->park, PARK_WOKEN);
 
-	if (was == PARK_PARKED || was == PARK_INTERRUPTED)
+	if (was != PARK_PARKED && was != PARK_INTERRUPTED)
+		return;
+	if (bound)
+		sys_futex_wake(&t->park, 1);
+	else
 		ready(t);
 }
 
@@ -227,7 +233,7 @@ int park_wait(struct task *t, ns_t deadline)
 		park_cancel(t, -EINTR);
 	if (deadline == NO_DEADLINE) {
 		sched_park(t, NO_DEADLINE);
-	} else if (t->bound) {
+	} else if (is_bound(t)) {
 		if (!sched_park(t, deadline)) {
 			park_cancel(t, -ETIMEDOUT);
 			sched_park(t, NO_DEADLINE);

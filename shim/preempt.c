@@ -130,10 +130,17 @@ __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *
 		look_up(t);
 		t->interrupted = NULL;
 	}
-	/* rt_sigreturn sets mask and signal stack from the frame: let them be this worker's. */
+	/* rt_sigreturn sets mask and signal stack from the frame: let them be this worker's,
+	 * or the task's own if it has bound itself meanwhile. */
 	frame->stack = (stack_t){.ss_sp = t->worker->signal_stack,
 				 .ss_size = t->worker->signal_stack_size};
 	frame->sigmask = worker_sigmask;
+	if (is_bound(t)) {
+		frame->stack = t->altstack;
+		if (t->altstack.ss_size == 0)
+			frame->stack.ss_flags = SS_DISABLE;
+		frame->sigmask = load_relaxed(&t->sigmask);
+	}
 }
 
 /* Whether the registers are those of a futex wait that our signal has ended, or that will
@@ -186,7 +193,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 		ask_again();
 		return;
 	}
-	if (t->bound) {
+	if (is_bound(t)) {
 		/* Its kernel thread is its own, and so is the stack we are on. */
 		uint64_t mask = load_relaxed(&t->sigmask);
 
@@ -274,7 +281,7 @@ void runtime_leave_slow(struct task *t)
 		want |= ATTEND_PREEMPT;
 	if (want & ATTEND_PREEMPT) {
 		and_acq_rel(&t->attention, ~ATTEND_PREEMPT);
-		if (!t->bound) {
+		if (!is_bound(t)) {
 			runtime_enter(t);
 			sched_leave(t, AFTER_REQUEUE);
 			store_relaxed(&t->worker->in_runtime, 0);

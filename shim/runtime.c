@@ -16,6 +16,9 @@
 #include "slot.h"
 #include "switch.h"
 
+/* How long a worker counts what its tasks use by itself: see sched.c, measure(). */
+enum { ASSUME_NS = 100000 };
+
 enum { HWCAP2_FSGSBASE_BIT = 1 << 1, RSEQ_UNREGISTER = 1, RSEQ_SIGNATURE = 0x53053053 };
 
 uint8_t switch_has_fsgsbase;
@@ -90,6 +93,8 @@ static void measure_tsc(void)
 	uint64_t ticks = __builtin_ia32_rdtsc() - tsc;
 	ns_t passed = now_ns() - ns;
 	sched.ns_per_tsc = ticks > 0 ? (double)passed / ticks : 0;
+	sched.assume_most =
+	    sched.ns_per_tsc > 0 ? (uint64_t)(ASSUME_NS / sched.ns_per_tsc) : UINT64_MAX;
 }
 
 static void start_sysmon(void *arg)
@@ -254,6 +259,7 @@ void fork_child(void)
 	struct task *t = self_task;
 	struct proc *procs = sched.procs;
 	double ns_per_tsc = sched.ns_per_tsc;
+	uint64_t assume_most = sched.assume_most;
 	bool need_fence = sched.need_fence;
 	int n = sched.n_procs_ever;
 
@@ -262,6 +268,7 @@ void fork_child(void)
 	memset(&sched, 0, sizeof(sched));
 	sched.procs = procs;
 	sched.ns_per_tsc = ns_per_tsc;
+	sched.assume_most = assume_most;
 	sched.need_fence = need_fence;
 	sched.live = true;
 	sched.pid = sys(SYS_getpid);

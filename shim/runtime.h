@@ -15,6 +15,11 @@
  *    That somebody, and nobody else, wakes it.
  * 4. Code of the runtime runs with w->in_runtime set.  It is never preempted there, and a
  *    signal that arrives there waits until runtime_leave().
+ * 5. A bound task has a worker of its own and no processor.  It is bound before anybody can
+ *    wake it, or by itself, while it runs (task_bind()), and stays so to its end.  So who has
+ *    taken its waiter off a queue reads a `bound` that does not change, and reads it before
+ *    the park word says WOKEN: from then on a bound task may go on by itself and end, and
+ *    its memory be another's.
  */
 #ifndef PGREEN_RUNTIME_H
 #define PGREEN_RUNTIME_H
@@ -93,9 +98,11 @@ struct task {
 	_Atomic uint32_t park; /* enum park_state; a bound task's futex */
 	_Atomic uint32_t done; /* joiners wait here; see task.c for its bits */
 	_Atomic uint8_t life;  /* enum task_life */
-	/* Owns its kernel thread and uses no processor.  A plain bool that all read: it only
-	 * changes before the task is published, and in fork's child, where nobody else is. */
-	bool bound;
+	/* Owns its kernel thread and uses no processor.  Written by rule 5; all read it. */
+	_Atomic bool bound;
+	/* It forked, and this is the child: its kernel thread came with it, and its slot is
+	 * not used again. */
+	bool forked;
 	bool is_main;
 	bool adopted; /* its kernel thread is not ours */
 	bool c11;
@@ -109,6 +116,9 @@ struct task {
 	 * point, or because its cancel type is asynchronous. */
 	bool cancel_point, cancel_anywhere;
 	int kernel_tid; /* bound: its kernel thread */
+	ns_t
+	    cpu_before; /* bound: CPU time that its kernel thread does not count, or has too
+			    much; written before bound */
 	struct waiter wait;
 	struct timer timer;
 	/* What it waits for in netpoll.c, the first of them, or -1; owner only, dumps read. */
@@ -129,7 +139,7 @@ struct task {
 	void
 	    *interrupted; /* the kernel's ucontext of preempted code, while it looks up */
 	struct activation *handlers; /* that run, innermost first; owner only */
-	/* The program's, of sigaltstack; owner only; unused when bound. */
+	/* The program's, of sigaltstack; owner only; a bound one's kernel thread has it too. */
 	stack_t altstack;
 	uint64_t kernel_mask;  /* bound: kept while the signal lock is held; owner only */
 	int mask_class;        /* where its mask is counted; owner only */
@@ -150,7 +160,8 @@ struct task {
 	bool tls_ready;         /* the TCB has a dtv: it was used before */
 	struct task *free_next; /* pool's list */
 
-	/* Time stamp ticks that it ran before the last switch to it; owner writes, all read. */
+	/* Time stamp ticks that it has used, up to the last switch from it; who runs it writes,
+	 * all read. */
 	_Atomic uint64_t cpu_tsc;
 	uint64_t run_start; /* time stamp of that switch */
 	/* When it stopped running: no other stop has the same, by which a dump knows that it has
@@ -208,6 +219,12 @@ struct worker {
 	struct proc *kernel_proc;  /* the one it entered the kernel with */
 	struct task *_Atomic current; /* what it runs; NULL: its own stack */
 	struct task *left;            /* for finish_switch */
+	/* A bound task's own, to end with it: written by itself when it is bound. */
+	bool owned;
+	/* Owned, and its kernel thread may differ from the others': its task changed ids,
+	 * namespaces, priority or the like.  What inherits from it differs too, so it starts no
+	 * workers, and its task's threads are bound.  Owner only. */
+	bool apart;
 	enum after_switch after;
 	_Atomic int preempt; /* a preemption was refused inside the runtime */
 	bool spinning;       /* looks for work and is counted in sched.n_spinning */
@@ -225,6 +242,8 @@ struct worker {
 	size_t signal_stack_size;
 	char *stack_top;
 	_Atomic uint32_t setid_done; /* set*id broadcast: see setid.c */
+	uint64_t cpu_seen;    /* its CPU clock at the last look, in ticks; itself */
+	uint64_t cpu_assumed; /* ticks that it seems to have run since; itself */
 	uint32_t random;             /* xorshift state: whom to steal from */
 	void
 	    *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
@@ -265,12 +284,19 @@ struct sched {
 	_Atomic bool worker_failed; /* no worker could be started: sysmon tries again */
 	bool live;                  /* the runtime is awake */
 	int shake; /* bits of enum shake: what is forced at every chance, for tests */
-	double ns_per_tsc;  /* length of a time stamp tick */
+	double ns_per_tsc;    /* length of a time stamp tick; 0: unknown */
+	uint64_t assume_most; /* ticks until a worker asks the kernel: see sched.c */
 	bool need_fence;    /* no membarrier: runtime_enter fences itself */
 	struct proc *procs; /* MAX_PROCS of them, memory on first touch */
 };
 
 extern struct sched sched __attribute__((visibility("hidden")));
+
+static inline bool is_bound(const struct task *t)
+{
+	/* Pairs with task_bind(): its worker is the one that it has for good. */
+	return load_acquire(&t->bound);
+}
 
 /* --- entering and leaving --------------------------------------------------------- */
 
@@ -301,7 +327,7 @@ static inline struct worker *runtime_enter(struct task *t)
 		fence_seq_cst();
 	/* None: in a door, where what libc calls has called us. */
 	if (unlikely(load_relaxed(&w->must_look) || load_relaxed(&w->proc) == NULL) &&
-	    !t->bound) {
+	    !is_bound(t)) {
 		runtime_enter_slow(t);
 		w = load_relaxed(&t->worker);
 	}
@@ -320,8 +346,8 @@ static inline void runtime_leave(struct task *t)
 
 /* --- sched.c ----------------------------------------------------------------------- */
 
-/* Pushes a task that was made runnable; a bound one's kernel thread is woken.  Any kernel
- * thread of ours inside the runtime, and sysmon. */
+/* Pushes a floating task that was made runnable.  Any kernel thread of ours inside the
+ * runtime, and sysmon. */
 void ready(struct task *t);
 
 /* Leaves the calling task's stack, inside the runtime; comes back when somebody made it
@@ -353,6 +379,12 @@ bool park_take(struct task *t, int result);
 bool park_cancel(struct task *t, int result);
 
 _Noreturn void worker_loop(struct worker *w);
+
+/* Brings t->cpu_tsc up to this moment.  By t itself, floating, inside the runtime. */
+void sched_count_cpu(struct task *t);
+
+/* The life of a worker that is started for a bound task. */
+_Noreturn void worker_run_bound(struct worker *w, struct task *t);
 void sched_kick(void); /* a processor is idle and work was pushed: wake one worker */
 void sched_push(struct task *t);
 bool work_anywhere(void); /* whether any task queues */
@@ -396,10 +428,15 @@ int worker_init_self(struct worker *w);
  * clone(2), of what threads share, that this one does not. */
 bool worker_spawn(struct worker *w, void (*entry)(void *), unsigned long without);
 
+/* Starts a kernel thread for t alone, which is bound from the beginning and inherits what
+ * the caller's has; t is published and not runnable yet.  0 or -EAGAIN.  Inside the
+ * runtime. */
+int worker_start_bound(struct task *t);
+
 /* Puts the first worker's memory aside, before the runtime is awake.  False: no memory. */
 bool worker_reserve(void);
 
-/* Ends the calling worker, which owns nothing. */
+/* Ends the calling worker, which runs no task any more and has no processor. */
 _Noreturn void worker_exit(struct worker *w);
 
 /* --- task.c ------------------------------------------------------------------------ */
@@ -466,6 +503,10 @@ void signal_deliver(struct task *t);
 /* Runs the program's handler of sig, if it has one, on the current stack; context is the
  * kernel's ucontext of the interrupted code, or NULL.  By t itself, outside the runtime. */
 void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context);
+
+/* The calling task's kernel thread, which is its own now, gets its mask and its alternate
+ * stack. */
+void signal_bind(struct task *t);
 
 /* sysmon: routes what arrived for the process. */
 void signal_route(void);

@@ -116,9 +116,7 @@ int sched_push_chain(struct worker *w, struct task *chain)
 		lock_acquire(&sched.lock);
 	for (struct task *t = chain; t != NULL; t = next, n++) {
 		next = load_relaxed(&t->next);
-		if (t->bound)
-			sys_futex_wake(&t->park, 1);
-		else if (p != NULL)
+		if (p != NULL)
 			local_push(p, t);
 		else
 			global_push_locked(t);
@@ -270,6 +268,10 @@ void sched_kick(void)
 	} else if (!worker_start(p, true)) {
 		add_acq_rel(&sched.n_spinning, -1);
 		proc_release(p);
+		/* Only now, when nobody seems to spin, may sysmon try. */
+		store_release(&sched.worker_failed, true);
+		if (self_task->worker->apart)
+			sysmon_wake();
 	}
 }
 
@@ -278,10 +280,6 @@ void ready(struct task *t)
 	struct worker *w = load_relaxed(&self_task->worker);
 	struct proc *p = load_relaxed(&w->proc);
 
-	if (t->bound) {
-		sys_futex_wake(&t->park, 1);
-		return;
-	}
 	if (p == NULL) {
 		sched_push(t);
 		return;
@@ -320,9 +318,51 @@ static void finish_switch(struct worker *w)
 			sched_kick();
 		break;
 	case AFTER_EXIT:
+		/* Its signal stack and list of robust mutexes were the task's. */
+		if (w->owned)
+			preempt_setup_thread(w);
 		task_finish(t);
 		break;
 	}
+}
+
+/*
+ * What a task has used is counted in time stamp ticks between switches: asking the kernel
+ * costs ten times a switch.  But a worker may have been blocked, or have had no CPU.  So for
+ * every tenth of a millisecond that it claims to have run the kernel is asked once, and who
+ * runs then gets what its clock says beyond what was assumed of the others.
+ */
+static uint64_t measure(struct worker *w, uint64_t most)
+{
+	uint64_t now = (uint64_t)((double)sys_cpu_ns() / sched.ns_per_tsc);
+	int64_t used = (int64_t)(now - w->cpu_seen - w->cpu_assumed);
+
+	w->cpu_seen = now;
+	w->cpu_assumed = 0;
+	return used < 0 ? 0 : (uint64_t)used < most ? (uint64_t)used : most;
+}
+
+/* Charges t with what it has used of w up to tsc. */
+static inline void charge(struct worker *w, struct task *t, uint64_t tsc)
+{
+	uint64_t ticks = tsc - t->run_start;
+
+	if (unlikely(w->cpu_assumed + ticks > sched.assume_most))
+		ticks = measure(w, ticks);
+	else
+		w->cpu_assumed += ticks;
+	store_relaxed(&t->cpu_tsc, load_relaxed(&t->cpu_tsc) + ticks);
+}
+
+void sched_count_cpu(struct task *t)
+{
+	struct worker *w = load_relaxed(&t->worker);
+	uint64_t tsc = __builtin_ia32_rdtsc(), most = tsc - t->run_start;
+
+	if (sched.ns_per_tsc > 0)
+		most = measure(w, most);
+	store_relaxed(&t->cpu_tsc, load_relaxed(&t->cpu_tsc) + most);
+	t->run_start = tsc;
 }
 
 /* Makes t the worker's current task, at time stamp tsc.  The switch itself follows. */
@@ -384,7 +424,7 @@ static inline void leave_for(struct task *t, struct worker *w, struct proc *p,
 {
 	uint64_t tsc = __builtin_ia32_rdtsc();
 
-	store_relaxed(&t->cpu_tsc, load_relaxed(&t->cpu_tsc) + tsc - t->run_start);
+	charge(w, t, tsc);
 	t->left_tsc = tsc;
 	w->left = t;
 	w->after = after;
@@ -393,6 +433,7 @@ static inline void leave_for(struct task *t, struct worker *w, struct proc *p,
 		switch_to(&t->sp, next->sp, next->tcb);
 	} else {
 		store_relaxed(&w->current, NULL);
+		w->self.run_start = tsc;
 		switch_to(&t->sp, w->self.sp, w->self.tcb);
 	}
 	finish_switch(load_relaxed(&t->worker));
@@ -451,7 +492,7 @@ void park_interrupt(struct task *t)
 
 bool sched_park(struct task *t, ns_t deadline)
 {
-	if (t->bound)
+	if (is_bound(t))
 		return park_bound(t, deadline);
 	if (load_acquire(&t->park) != PARK_WOKEN)
 		sched_leave(t, AFTER_PARK);
@@ -465,6 +506,8 @@ void task_first_run(void *arg)
 	struct task *t = arg;
 
 	finish_switch(load_relaxed(&t->worker));
+	if (is_bound(t))
+		signal_bind(t);
 	runtime_leave(t);
 	host.task_main(t);
 	__builtin_unreachable();
@@ -491,7 +534,7 @@ void task_yield(void)
 {
 	struct task *t = task_self();
 
-	if (t->bound) {
+	if (is_bound(t)) {
 		sys(SYS_sched_yield);
 		return;
 	}
@@ -922,6 +965,8 @@ static void stop_spinning(struct worker *w)
 
 _Noreturn void worker_loop(struct worker *w)
 {
+	w->cpu_seen = w->cpu_assumed = 0;
+	w->self.run_start = __builtin_ia32_rdtsc();
 	for (;;) {
 		struct proc *p = load_relaxed(&w->proc);
 
@@ -934,10 +979,21 @@ _Noreturn void worker_loop(struct worker *w)
 			continue;
 		p = load_relaxed(&w->proc);
 		stop_spinning(w);
-		run(w, p, t, false, __builtin_ia32_rdtsc());
+		uint64_t tsc = __builtin_ia32_rdtsc();
+		charge(w, &w->self, tsc);
+		run(w, p, t, false, tsc);
 		switch_to(&w->self.sp, t->sp, t->tcb);
 		finish_switch(w);
+		if (w->owned) /* by the task that has just ended */
+			worker_exit(w);
 	}
+}
+
+_Noreturn void worker_run_bound(struct worker *w, struct task *t)
+{
+	switch_to(&w->self.sp, t->sp, t->tcb);
+	finish_switch(w);
+	worker_exit(w);
 }
 
 /* --- losing and finding a processor ------------------------------------------------ */
@@ -985,7 +1041,7 @@ void runtime_enter_slow(struct task *t)
 	store_relaxed(&w->must_look, false);
 	store_relaxed(&w->stray, false);
 	lock_release(&retake_lock);
-	if (load_relaxed(&w->proc) == NULL && !t->bound)
+	if (load_relaxed(&w->proc) == NULL && !is_bound(t))
 		want_proc(t);
 }
 
@@ -1004,7 +1060,7 @@ void enter_kernel(void)
 {
 	struct task *t = task_self();
 
-	if (t->bound)
+	if (is_bound(t))
 		return;
 	struct worker *w = runtime_enter(t);
 	struct proc *p = load_relaxed(&w->proc);
@@ -1024,7 +1080,7 @@ void leave_kernel(void)
 {
 	struct task *t = task_self();
 
-	if (t->bound) {
+	if (is_bound(t)) {
 		if (unlikely(load_relaxed(&t->attention)))
 			runtime_leave_slow(t);
 		return;

@@ -59,7 +59,7 @@ static void wait_for_workers(const struct worker *but, uint32_t round)
 
 static bool wait_for_bound(struct task *t, void *arg)
 {
-	if (t->bound && t != self_task)
+	if (is_bound(t) && t != self_task)
 		wait_for(t->worker, *(uint32_t *)arg);
 	return true;
 }

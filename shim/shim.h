@@ -200,7 +200,9 @@ struct task_spec {
 	void *stack;       /* the program's own stack: its low end, or NULL */
 	size_t stack_len;  /* of stack, bytes */
 	bool detached;
-	bool c11; /* start returns int */
+	bool
+	    bound; /* with a kernel thread of its own, which inherits from the creator's */
+	bool c11;  /* start returns int */
 	uint64_t sigmask;
 	void *(*start)(void *);
 	void *arg;
@@ -291,6 +293,22 @@ void task_set_cancel_anywhere(struct task *t, bool on);
 
 /* Storage for interpose's own state of a task: 128 bytes, zero in a new task. */
 struct task_ext *task_ext(struct task *t);
+
+/* --- binding ----------------------------------------------------------------------- */
+
+/*
+ * A floating task takes its kernel thread for its own, and keeps it to its end.  Its
+ * processor goes to the others.  Nothing happens to a bound one.
+ */
+void task_bind(struct task *t);
+
+/* The system call nr, which does not block and changes the calling kernel thread alone: if
+ * it succeeds the caller is bound, and what it creates from then on is bound too and
+ * inherits.  Returns the kernel's answer. */
+long task_bind_call(struct task *t, long nr, long a, long b, long c, long d, long e);
+
+/* A bound task's kernel thread; 0 for a floating one. */
+int task_kernel_tid(const struct task *t);
 
 /* --- signals ----------------------------------------------------------------------- */
 

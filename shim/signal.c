@@ -76,10 +76,10 @@ static void signals_lock(void)
 	struct task *t = self_task;
 	uint64_t all = ~SYNCHRONOUS, before = 0;
 
-	if (t != NULL && t->bound)
+	if (t != NULL && is_bound(t))
 		sys_sigmask(SIG_BLOCK, &all, &before);
 	lock_acquire(&signal_lock);
-	if (t != NULL && t->bound)
+	if (t != NULL && is_bound(t))
 		t->kernel_mask = before;
 }
 
@@ -89,7 +89,7 @@ static void signals_unlock(void)
 	uint64_t before = t != NULL ? t->kernel_mask : 0;
 
 	lock_release(&signal_lock);
-	if (t != NULL && t->bound)
+	if (t != NULL && is_bound(t))
 		sys_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -501,13 +501,13 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	t->handlers = &a;
 	t->interrupted = NULL; /* what comes while it runs interrupts the handler */
 	memcpy(&uc->uc_sigmask, &a.before, sizeof(a.before));
-	if (!t->bound)
+	if (!is_bound(t))
 		uc->uc_stack = t->altstack;
 	uint64_t during =
 	    a.before | act->mask | (act->flags & SA_NODEFER ? 0 : SIG_BIT(sig));
 
 	store_relaxed(&t->sigmask, during);
-	if (t->bound)
+	if (is_bound(t))
 		sys_sigmask(SIG_SETMASK, &during, NULL);
 	if (top != 0)
 		call_on_stack((void *)(top & ~(uintptr_t)15), act->handler, sig, info,
@@ -539,7 +539,7 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 				*saved); /* saved before the runtime woke: a true mask */
 	/* The kernel blocked more while the handler ran. */
 	uint64_t mask = load_relaxed(&t->sigmask);
-	if (t->bound)
+	if (is_bound(t))
 		sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
@@ -614,7 +614,7 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 		t = task_self_slow();
 	if (t == NULL)
 		return;
-	if (t->bound) {
+	if (is_bound(t)) {
 		deliver_bound(t, sig, info, uc);
 		return;
 	}
@@ -630,12 +630,27 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 		default_action(sig);
 }
 
+void signal_bind(struct task *t)
+{
+	stack_t none = {.ss_flags = SS_DISABLE};
+	uint64_t mask = load_relaxed(&t->sigmask);
+
+	sys(SYS_sigaltstack, t->altstack.ss_size != 0 ? &t->altstack : &none, 0);
+	sys_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
 int signal_altstack(struct task *t, const stack_t *stack, stack_t *old)
 {
 	bool on = is_on_altstack(t, (uintptr_t)__builtin_frame_address(0));
 
-	if (t->bound)
-		return sys(SYS_sigaltstack, stack, old);
+	if (is_bound(t)) {
+		long r = sys(SYS_sigaltstack, stack, old);
+
+		if (r == 0 && stack != NULL)
+			t->altstack =
+			    stack->ss_flags & SS_DISABLE ? (stack_t){0} : *stack;
+		return (int)r;
+	}
 	if (stack != NULL) {
 		if (on)
 			return -EPERM;
@@ -723,7 +738,7 @@ void signal_set_mask(struct task *t, uint64_t mask)
 	if (mask == before)
 		return;
 	store_relaxed(&t->sigmask, mask);
-	if (t->bound)
+	if (is_bound(t))
 		sys_sigmask(SIG_SETMASK, &mask, NULL);
 	set_class(t);
 	/* A fault that the program blocks is fatal natively too: see trampoline(). */
@@ -785,16 +800,16 @@ static int take_from_kernel(uint64_t set, siginfo_t *info)
  * bound one asks itself.  As park_on; the signal's number when the wait itself took it. */
 static int wait_for_signal(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 {
-	if (!t->bound) {
+	if (!is_bound(t)) {
 		task_waits_for(t, WAIT_SIGNAL, NULL);
 		return park_on(&t->never, 0, deadline);
 	}
 	struct timespec ts = ns_timespec(deadline - now_ns());
-	long r = sys(SYS_rt_sigtimedwait, &set, info,
-		     deadline == NO_DEADLINE ? NULL : &ts, KERNEL_SIGSET_SIZE);
+	/* What is sent to it by its virtual tid interrupts the call, also just before it. */
+	long r = kernel_call(SYS_rt_sigtimedwait, (long)&set, (long)info,
+			     (long)(deadline == NO_DEADLINE ? NULL : &ts),
+			     KERNEL_SIGSET_SIZE, 0, 0);
 
-	if (r == -EINTR && load_acquire(&t->attention) != 0)
-		runtime_leave_slow(t);
 	return r == -EAGAIN ? -ETIMEDOUT : (int)r;
 }
 
@@ -854,7 +869,7 @@ void signal_expose_mask(struct task *t)
 
 void signal_hide_mask(struct task *t)
 {
-	if (!t->bound)
+	if (!is_bound(t))
 		sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
 }
 
@@ -898,9 +913,5 @@ void signal_fork_child(struct task *t)
 	t->mask_class = class_find_locked(load_relaxed(&t->sigmask));
 	add_relaxed(&classes[t->mask_class].n, 1);
 	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
-	uint64_t mask = load_relaxed(&t->sigmask);
-	stack_t none = {.ss_flags = SS_DISABLE};
-	/* The kernel thread is the task's own now, signal stack and mask too. */
-	sys(SYS_sigaltstack, t->altstack.ss_size != 0 ? &t->altstack : &none, 0);
-	sys_sigmask(SIG_SETMASK, &mask, NULL);
+	signal_bind(t);
 }

@@ -51,6 +51,25 @@ static inline struct timespec ns_timespec(int64_t ns)
 	return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
 }
 
+/* The CPU time of a kernel thread: of the calling one, or of that with this tid. */
+static inline int64_t sys_cpu_ns(void)
+{
+	struct timespec ts = {0};
+
+	sys(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+static inline int64_t sys_cpu_ns_of(int tid)
+{
+	/* The clock id of a thread: ~tid << 3 | per-thread, scheduler time. */
+	long clock = (long)(~(unsigned)tid << 3 | 6);
+	struct timespec ts = {0};
+
+	sys(SYS_clock_gettime, (int)clock, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
 enum { KERNEL_SIGSET_SIZE = 8 };
 #define SIG_BIT(sig) (1ULL << ((sig)-1))
 

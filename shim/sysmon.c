@@ -52,12 +52,7 @@ void sysmon_wake(void)
 /* The CPU time of a kernel thread of ours; measured: 750 ns. */
 static ns_t cpu_of(struct worker *w)
 {
-	/* The clock id of a thread: ~tid << 3 | per-thread, scheduler time. */
-	long clock = (long)(~(unsigned)load_relaxed(&w->tid) << 3 | 6);
-	struct timespec ts = {0};
-
-	sys(SYS_clock_gettime, (int)clock, &ts);
-	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+	return sys_cpu_ns_of(load_relaxed(&w->tid));
 }
 
 static size_t put(char *at, const char *text)
@@ -422,7 +417,8 @@ static void poll_late(ns_t now)
 /* The machine had no kernel thread for us when there was work: perhaps it has now. */
 static void retry_start(void)
 {
-	if (!load_relaxed(&sched.worker_failed))
+	/* Pairs with sched_kick(): it has given back what it had. */
+	if (!load_acquire(&sched.worker_failed))
 		return;
 	store_relaxed(&sched.worker_failed, false);
 	sched_kick();

@@ -45,7 +45,9 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->arg = spec->arg;
 	t->c11 = spec->c11;
 	t->result = NULL;
-	t->bound = t->is_main = false;
+	store_relaxed(&t->bound, false);
+	t->forked = t->is_main = false;
+	t->cpu_before = 0;
 	t->cancel_point = t->cancel_anywhere = false;
 	store_relaxed(&t->interrupt, 0);
 	store_relaxed(&t->in_door, false);
@@ -107,10 +109,18 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 	signal_task_start(t);
 	*id = (uintptr_t)t->tcb;
 
-	runtime_enter(self);
-	ready(t);
+	struct worker *w = runtime_enter(self);
+	if (spec->bound || w->apart)
+		r = worker_start_bound(t);
+	else
+		ready(t);
 	runtime_leave(self);
-	return 0;
+	if (r < 0) {
+		add_relaxed(&sched.n_tasks, -1);
+		signal_task_end(t);
+		slot_give(t);
+	}
+	return r;
 }
 
 void task_init_main(void)
@@ -162,13 +172,16 @@ static void bind_here(struct task *t)
 {
 	struct worker *w = load_relaxed(&t->worker);
 
-	t->bound = true;
 	t->kernel_tid = sys(SYS_gettid);
 	store_relaxed(&w->tid, t->kernel_tid);
 	store_relaxed(&w->kernel_tid, 1);
 	setid_inherit(w);
 	store_relaxed(&w->current, t);
 	store_relaxed(&w->in_runtime, 0);
+	w->apart = false;
+	w->owned = true;
+	/* Pairs with is_bound(). */
+	store_release(&t->bound, true);
 }
 
 struct task *task_self_slow(void)
@@ -221,6 +234,77 @@ void task_unadopt(struct task *t)
 	sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
+/* --- CPU time ------------------------------------------------------------------------- */
+
+static ns_t ticks_ns(uint64_t tsc)
+{
+	return (ns_t)((double)tsc * sched.ns_per_tsc);
+}
+
+ns_t task_cpu_ns(struct task *t)
+{
+	if (is_bound(t))
+		return t->cpu_before + sys_cpu_ns_of(t->kernel_tid);
+	if (t == self_task) {
+		runtime_enter(t);
+		sched_count_cpu(t);
+		runtime_leave(t);
+	}
+	return ticks_ns(load_relaxed(&t->cpu_tsc));
+}
+
+/* --- binding ------------------------------------------------------------------------- */
+
+/*
+ * The floating caller's worker becomes its own, inside the runtime.  Nobody looks at
+ * `bound` meanwhile who would act on it: the task runs, so nobody is to wake it (rule 5);
+ * sysmon asks who has a processor, and finds none here from now on.  The kernel delivers
+ * signals to it as soon as the mask is its own, and not before it is bound.
+ */
+static void take_worker_over(struct task *t, struct worker *w)
+{
+	struct proc *p = load_relaxed(&w->proc);
+
+	sched_count_cpu(t);
+	t->cpu_before = ticks_ns(load_relaxed(&t->cpu_tsc)) - sys_cpu_ns();
+	t->kernel_tid = load_relaxed(&w->tid);
+	w->owned = true;
+	add_relaxed(&sched.n_workers, -1);
+	/* Pairs with is_bound(). */
+	store_release(&t->bound, true);
+	store_relaxed(&w->proc, NULL);
+	proc_hand_off(p);
+	signal_bind(t);
+}
+
+void task_bind(struct task *t)
+{
+	struct worker *w = runtime_enter(t);
+
+	if (!is_bound(t))
+		take_worker_over(t, w);
+	runtime_leave(t);
+}
+
+long task_bind_call(struct task *t, long nr, long a, long b, long c, long d, long e)
+{
+	struct worker *w = runtime_enter(t);
+	long r = sys(nr, a, b, c, d, e);
+
+	if (r >= 0) {
+		w->apart = true;
+		if (!is_bound(t))
+			take_worker_over(t, w);
+	}
+	runtime_leave(t);
+	return r;
+}
+
+int task_kernel_tid(const struct task *t)
+{
+	return is_bound(t) ? t->kernel_tid : 0;
+}
+
 /* --- the end ------------------------------------------------------------------------ */
 
 static _Noreturn void end_process(void)
@@ -232,8 +316,7 @@ static _Noreturn void end_process(void)
 /* The slot of an ended task, if it has one, is nobody's now. */
 static void free_ended(struct task *t)
 {
-	/* A forked child's first task ends on its slot's stack: that is never used again. */
-	if (t->slot_low != NULL && !t->bound)
+	if (t->slot_low != NULL && !t->forked)
 		slot_give(t);
 }
 
@@ -248,11 +331,17 @@ void task_finish(struct task *t)
 		wake(&t->done, INT32_MAX); /* touches the address only: t may be reborn */
 }
 
-/* A bound task ends with its kernel thread. */
+/* A bound task ends with its kernel thread: on its worker's own stack if that has one. */
 static _Noreturn void exit_bound(struct task *t)
 {
-	runtime_enter(t);
-	store_relaxed(&t->worker->kernel_tid, 0);
+	struct worker *w = runtime_enter(t);
+	uint64_t all = ~0ULL;
+
+	/* No handler runs any more: neither the task's stack nor its alternate one is there. */
+	sys_sigmask(SIG_SETMASK, &all, NULL);
+	if (w->stack != NULL)
+		sched_leave(t, AFTER_EXIT);
+	store_relaxed(&w->kernel_tid, 0);
 	task_finish(t);
 	for (;;)
 		sys(SYS_exit, 0);
@@ -269,7 +358,7 @@ _Noreturn void task_exit(void *result)
 	t->result = result;
 	if (add_acq_rel(&sched.n_tasks, -1) == 1)
 		end_process(); /* the last one: as return from main */
-	if (t->bound)
+	if (is_bound(t))
 		exit_bound(t);
 	runtime_enter(t);
 	sched_leave(t, AFTER_EXIT);
@@ -411,7 +500,7 @@ bool task_is_detached(const struct task *t)
 
 bool task_is_bound(const struct task *t)
 {
-	return t->bound;
+	return is_bound(t);
 }
 
 bool task_is_main(const struct task *t)
@@ -444,15 +533,6 @@ void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guar
 void task_hold_spin(struct task *t, int delta)
 {
 	store_relaxed(&t->spins_held, load_relaxed(&t->spins_held) + delta);
-}
-
-ns_t task_cpu_ns(struct task *t)
-{
-	uint64_t tsc = load_relaxed(&t->cpu_tsc);
-
-	if (t == self_task)
-		tsc += __builtin_ia32_rdtsc() - t->run_start;
-	return (ns_t)((double)tsc * sched.ns_per_tsc);
 }
 
 int task_count(void)
@@ -540,7 +620,8 @@ void task_fork_child(struct task *t)
 	t->tid = sys(SYS_getpid);
 	store_relaxed(&t->worker, &child_worker);
 	bind_here(t);
-	t->is_main = true;
+	t->cpu_before = 0;
+	t->forked = t->is_main = true;
 	foreign.main = t;
 	store_relaxed(&sched.n_tasks, 1);
 }

@@ -112,26 +112,26 @@ bool worker_spawn(struct worker *w, void (*entry)(void *), unsigned long without
 	return false;
 }
 
-/* Makes a worker that begins with p.  False, when the machine has no more threads. */
-static bool worker_create(struct proc *p, bool spinning)
+/* A worker without a kernel thread, or NULL. */
+static struct worker *take_worker(void)
 {
-	struct worker *w;
-
-	if (load_relaxed(&sched.n_workers) >= WORKERS_MOST)
-		return false;
 	lock_acquire(&sched.lock);
-	w = take_dead_locked();
+	struct worker *w = take_dead_locked();
 	lock_release(&sched.lock);
 	if (w == NULL)
 		w = allocate_worker();
-	if (w == NULL)
-		return false;
-	w->spinning = spinning;
+	if (w != NULL)
+		w->owned = w->apart = w->spinning = false;
+	return w;
+}
+
+/* Starts its kernel thread; without one w is among the dead again. */
+static bool launch(struct worker *w, void (*entry)(void *))
+{
 	store_relaxed(&w->wake_word, 0);
-	store_relaxed(&w->given, p);
 	lock_acquire(&setid_lock);
 	setid_inherit(w);
-	bool started = worker_spawn(w, worker_main, 0);
+	bool started = worker_spawn(w, entry, 0);
 	if (started && !w->is_listed) {
 		lock_acquire(&sched.lock);
 		w->is_listed = true;
@@ -141,15 +141,62 @@ static bool worker_create(struct proc *p, bool spinning)
 		lock_release(&sched.lock);
 	}
 	lock_release(&setid_lock);
+	if (started)
+		return true;
 	lock_acquire(&sched.lock);
-	if (started) {
-		add_relaxed(&sched.n_workers, 1);
-	} else {
-		w->next_idle = sched.dead_workers;
-		sched.dead_workers = w;
-	}
+	w->next_idle = sched.dead_workers;
+	sched.dead_workers = w;
 	lock_release(&sched.lock);
-	return started;
+	return false;
+}
+
+/* Makes a worker that begins with p.  False, when the machine has no more threads, or this
+ * kernel thread must not start one: then sysmon tries. */
+static bool worker_create(struct proc *p, bool spinning)
+{
+	struct worker *w;
+
+	if (self_task->worker->apart || load_relaxed(&sched.n_workers) >= WORKERS_MOST)
+		return false;
+	w = take_worker();
+	if (w == NULL)
+		return false;
+	w->spinning = spinning;
+	store_relaxed(&w->given, p);
+	if (!launch(w, worker_main))
+		return false;
+	add_relaxed(&sched.n_workers, 1);
+	return true;
+}
+
+/* --- a bound task's own -------------------------------------------------------------- */
+
+static void bound_main(void *arg)
+{
+	struct worker *w = arg;
+	struct task *t = load_relaxed(&w->current);
+
+	preempt_setup_thread(w);
+	setid_handle(w);
+	t->kernel_tid = load_relaxed(&w->tid);
+	worker_run_bound(w, t);
+}
+
+int worker_start_bound(struct task *t)
+{
+	struct worker *w = take_worker();
+
+	if (w == NULL)
+		return -EAGAIN;
+	w->owned = true;
+	w->apart = self_task->worker->apart;
+	store_relaxed(&w->proc, NULL);
+	store_relaxed(&w->given, NULL);
+	store_relaxed(&w->current, t);
+	store_relaxed(&t->worker, w);
+	/* Nobody wakes it before it runs. */
+	store_release(&t->bound, true);
+	return launch(w, bound_main) ? 0 : -EAGAIN;
 }
 
 bool worker_reserve(void)
@@ -183,8 +230,9 @@ bool worker_start(struct proc *p, bool spinning)
 
 _Noreturn void worker_exit(struct worker *w)
 {
+	if (!w->owned)
+		add_relaxed(&sched.n_workers, -1);
 	lock_acquire(&sched.lock);
-	add_relaxed(&sched.n_workers, -1);
 	w->next_idle = sched.dead_workers;
 	sched.dead_workers = w;
 	lock_release(&sched.lock);
