@@ -155,8 +155,8 @@ demo: deps all $(DEMO_DATA) ## compress real data with 64 threads, native agains
 	$(B)/pgreen compare -n 3 -- pigz -p 64 -c $(DEMO_DATA)
 
 .PHONY: bench
-bench: deps all ## measure against native threads and Go
-	$(Q)B=$(B) tests/bench/run
+bench: deps all ## measure against native threads and Go; T=echo only that, T='-g echo' its goals
+	$(Q)B=$(B) tests/bench/run $(T)
 
 .PHONY: asan tsan
 asan: ## run the unit tests under AddressSanitizer and UBSan

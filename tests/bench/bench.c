@@ -4,7 +4,8 @@
  *
  * One binary, run natively and green; bench.go does the same work with goroutines, and
  * tests/bench/run sets the three side by side.  How many processors there are is decided
- * outside: taskset natively, GOMAXPROCS green.
+ * outside: taskset natively, GOMAXPROCS green.  Servers are not measured here, but by
+ * samples/client.
  *
  * usage: bench MEASUREMENT [COUNT]
  * prints one line "FIGURE NUMBER" for each figure; exits 0, 1 when it failed.
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -294,6 +296,93 @@ static void contended(long unused)
 	printf("contended_fairness %.3f\n", sum * sum / (N_CONTENDERS * sum_of_squares));
 }
 
+/* ---- pipes ---- */
+
+/* The token is the number of hops that are left. */
+struct passer {
+	int in, out;
+};
+
+static bool get_token(int fd, long *left)
+{
+	ssize_t n = read(fd, left, sizeof(*left));
+
+	check(n < 0 ? errno : 0, "read");
+	return n == sizeof(*left);
+}
+
+static void put_token(int fd, long left)
+{
+	check(write(fd, &left, sizeof(left)) < 0 ? errno : 0, "write");
+}
+
+static struct passer *ring; /* whose threads have no end */
+static int last_hop[2];     /* a pipe to main: the token is used up */
+static int first_pipe;      /* to the ring's first member */
+
+static void *pass_on(void *arg)
+{
+	struct passer *p = arg;
+	long left;
+
+	while (get_token(p->in, &left))
+		put_token(left > 0 ? p->out : last_hop[1], left - 1);
+	return NULL;
+}
+
+static void make_ring(long n)
+{
+	struct rlimit limit;
+
+	ring = calloc(n, sizeof(*ring));
+	check(ring ? 0 : ENOMEM, "calloc");
+	check(getrlimit(RLIMIT_NOFILE, &limit) ? errno : 0, "getrlimit");
+	limit.rlim_cur = limit.rlim_max;
+	check(setrlimit(RLIMIT_NOFILE, &limit) ? errno : 0, "setrlimit");
+	check(pipe(last_hop) ? errno : 0, "pipe");
+	for (long i = 0; i < n; i++) {
+		int ends[2];
+		check(pipe(ends) ? errno : 0, "pipe");
+		ring[i].in = ends[0];
+		ring[(i + n - 1) % n].out = ends[1];
+	}
+	first_pipe = ring[n - 1].out;
+}
+
+/* n hops, while main only waits. */
+static void pass_batch(long n)
+{
+	long left;
+
+	put_token(first_pipe, n - 1);
+	get_token(last_hop[0], &left);
+}
+
+/* ns for each hop in a ring of so many threads. */
+static double hops_in_ring(long n)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	make_ring(n);
+	with_small_stack(&attr);
+	for (long i = 0; i < n; i++)
+		check(pthread_create(&thread, &attr, pass_on, &ring[i]),
+		      "pthread_create");
+	return per_operation(pass_batch);
+}
+
+static void pipe_ping_pong(long unused)
+{
+	(void)unused;
+	printf("pipe_ping_pong %.1f\n", 2 * hops_in_ring(2));
+}
+
+static void pipe_ring(long n)
+{
+	printf("pipe_ring %.1f\n", hops_in_ring(n));
+}
+
 /* ---- many sleeping ---- */
 
 /* The number after a name at the start of a line, or 0. */
@@ -398,6 +487,8 @@ static const struct measurement {
     {"ping_pong", ping_pong, 0},
     {"uncontended", uncontended, 0},
     {"contended", contended, 0},
+    {"pipe_ping_pong", pipe_ping_pong, 0},
+    {"pipe_ring", pipe_ring, 1000},
     {"sleepers", sleepers, 100000},
 };
 

@@ -8,13 +8,16 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -168,6 +171,102 @@ func contended(int) {
 	fmt.Printf("contended_fairness %.3f\n", sum*sum/(nContenders*sumOfSquares))
 }
 
+// getToken reads how many hops are left; putToken writes it.
+func getToken(in *os.File) int64 {
+	var bytes [8]byte
+	if _, err := in.Read(bytes[:]); err != nil {
+		fail(err.Error())
+	}
+	return int64(binary.LittleEndian.Uint64(bytes[:]))
+}
+
+func putToken(out *os.File, left int64) {
+	var bytes [8]byte
+	binary.LittleEndian.PutUint64(bytes[:], uint64(left))
+	if _, err := out.Write(bytes[:]); err != nil {
+		fail(err.Error())
+	}
+}
+
+// hopsInRing returns ns for each hop in a ring of n goroutines, which have no end.
+func hopsInRing(n int) float64 {
+	newPipe := func() (in, out *os.File) {
+		in, out, err := os.Pipe()
+		if err != nil {
+			fail(err.Error())
+		}
+		return in, out
+	}
+	raiseDescriptorLimit()
+	lastIn, lastOut := newPipe()
+	passOn := func(in, out *os.File) {
+		for {
+			if left := getToken(in); left > 0 {
+				putToken(out, left-1)
+			} else {
+				putToken(lastOut, left-1)
+			}
+		}
+	}
+	in, first := newPipe()
+	for ; n > 1; n-- {
+		nextIn, out := newPipe()
+		go passOn(in, out)
+		in = nextIn
+	}
+	go passOn(in, first)
+	return perOperation(func(n int) {
+		putToken(first, int64(n-1))
+		getToken(lastIn)
+	})
+}
+
+func pipePingPong(int) {
+	fmt.Printf("pipe_ping_pong %.1f\n", 2*hopsInRing(2))
+}
+
+func pipeRing(n int) {
+	fmt.Printf("pipe_ring %.1f\n", hopsInRing(n))
+}
+
+// Go 1.19 and later raise the limit by themselves, but not in every version.
+func raiseDescriptorLimit() {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		limit.Cur = limit.Max
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	}
+}
+
+// echo serves as samples/echo does, until a signal ends it; samples/client measures.
+func echo(int) {
+	raiseDescriptorLimit()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		fail(err.Error())
+	}
+	fmt.Printf("echo: listening on %s\n", listener.Addr())
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			fail(err.Error())
+		}
+		go func() {
+			defer connection.Close()
+			var buffer [1024]byte
+			for {
+				n, err := connection.Read(buffer[:])
+				if err != nil {
+					return
+				}
+				if _, err := connection.Write(buffer[:n]); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
 // readField returns the number after a name at the start of a line, or 0.
 func readField(path, name string) int {
 	file, err := os.Open(path)
@@ -250,13 +349,16 @@ func main() {
 		run func(n int)
 		n   int // if none is given
 	}{
-		"create_join": {createJoin, 0},
-		"create_many": {createMany, 10000},
-		"yield":       {yield, 0},
-		"ping_pong":   {pingPong, 0},
-		"uncontended": {uncontended, 0},
-		"contended":   {contended, 0},
-		"sleepers":    {sleepers, 100000},
+		"create_join":    {createJoin, 0},
+		"create_many":    {createMany, 10000},
+		"yield":          {yield, 0},
+		"ping_pong":      {pingPong, 0},
+		"uncontended":    {uncontended, 0},
+		"contended":      {contended, 0},
+		"pipe_ping_pong": {pipePingPong, 0},
+		"pipe_ring":      {pipeRing, 1000},
+		"echo":           {echo, 0},
+		"sleepers":       {sleepers, 100000},
 	}
 	if len(os.Args) < 2 {
 		fail("usage: bench MEASUREMENT [COUNT]")

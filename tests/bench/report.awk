@@ -14,6 +14,26 @@ BEGIN {
 	figure("uncontended", "mutex lock + unlock, alone", "ns", "less")
 	figure("contended", "mutex, 8 threads", "Mops/s", "more")
 	figure("contended_fairness", "  fairness (Jain)", "", "more")
+	figure("pipe_ping_pong", "pipe round trip, two tasks", "ns", "less")
+	figure("pipe_ring", "pipe ring of 1,000, per hop", "ns", "less")
+	for (i = 64; i <= 10000; i = i == 64 ? 1000 : i * 10) {
+		echo = "echo_" i
+		figure(echo, "echo, " grouped(i) " connections", "req/s", "more")
+		figure(echo "_cpu", "  server CPU for a request", "us", "less")
+		figure(echo "_p50", "  latency, median", "us", "less")
+		figure(echo "_p99", "  latency, 99 %", "us", "less")
+		figure(echo "_kernel_threads", "  kernel threads", "", "less")
+		figure(echo "_memory", "  memory for a connection", "bytes", "less")
+		figure(echo "_rss", "    resident", "bytes", "less")
+		figure(echo "_page_tables", "    page tables", "bytes", "less")
+		figure(echo "_kernel_stack", "    kernel stacks (machine)", "bytes", "less")
+		figure(echo "_slab", "    slab (machine)", "bytes", "less")
+		goal(echo, "least", i == 64 ? 0.95 : i == 1000 ? 1.05 : 1.4)
+		goal(echo "_cpu", "most", 0.8)
+		goal(echo "_kernel_threads", "beyond", 4)
+		if (i == 10000)
+			goal(echo "_memory", "most", 1 / 3)
+	}
 	figure("sleepers", "tasks asleep at once", "", "more")
 	figure("sleepers_create", "  created, each", "ns", "less")
 	figure("sleepers_memory", "  memory, each", "bytes", "less")
@@ -44,6 +64,8 @@ END {
 	printf "\n  ]\n}\n" > json
 	if (close(json) != 0)
 		exit 1
+	if (show_goals)
+		exit print_goals() > 0
 }
 
 function figure(id, text, unit_, better_)
@@ -52,6 +74,53 @@ function figure(id, text, unit_, better_)
 	title[n_figures] = text
 	unit[n_figures] = unit_
 	better[n_figures] = better_
+}
+
+# What green should reach.  least, most: a share of native's figure; beyond: at most so much
+# more than there are processors.
+function goal(id, kind, wanted)
+{
+	goal_of[++n_goals] = id
+	goal_kind[n_goals] = kind
+	goal_wanted[n_goals] = wanted
+}
+
+# Those of the figures that were measured.  Returns how many are missed.
+function print_goals(    g, f, p, is, verdict, n_missed)
+{
+	for (g = 1; g <= n_goals; g++)
+		for (f = 1; f <= n_figures; f++)
+			for (p = 1; p <= max_processors; p++)
+				if (name[f] == goal_of[g] && (name[f], p) in seen)
+					n_missed += !print_goal(g, f, p)
+	return n_missed
+}
+
+# Returns whether it is met.
+function print_goal(g, f, p,    is, wanted, met)
+{
+	is = median(name[f] SUBSEP p SUBSEP "green")
+	wanted = goal_wanted[g]
+	if (goal_kind[g] == "beyond")
+		wanted += p
+	else
+		is = ratio(is, median(name[f] SUBSEP p SUBSEP "native"))
+	met = is != "" && (goal_kind[g] == "least" ? is >= wanted : is <= wanted)
+	if (!n_printed++)
+		printf "\n%-50s %-25s %8s\n", "goals, for green", "wanted", "is"
+	printf "%-50s %-25s %8s  %s\n", whole_title(f),
+		(goal_kind[g] == "least" ? "at least " : "at most ") \
+		(goal_kind[g] == "beyond" ? wanted : sprintf("%.2f of native's", wanted)),
+		goal_kind[g] == "beyond" ? show(is) : show_ratio(is), met ? "met" : "missed"
+	return met
+}
+
+# With the title that it stands under, if it is indented.
+function whole_title(f,    above)
+{
+	for (above = f; title[above] ~ /^ /;)
+		above--
+	return above == f ? title[f] : title[above] ":" substr(title[f], 2)
 }
 
 # The median, or "" when there is none.
