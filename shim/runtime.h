@@ -167,6 +167,7 @@ struct task {
 	/* When it stopped running: no other stop has the same, by which a dump knows that it has
 	 * not run meanwhile.  Owner only, dumps read. */
 	uint64_t left_tsc;
+	uint64_t shrunk_tsc; /* left_tsc at its stack's last shrinking; sysmon only */
 	char name[16];
 	/* interpose's: struct task_ext, which holds an _Unwind_Exception */
 	uint64_t ext[16] __attribute__((aligned(16)));
@@ -514,6 +515,12 @@ void signal_route(void);
 /* sysmon's sleep, in which it receives the process's signals. */
 void signal_sleep(const struct timespec *ts);
 void signal_fork_child(struct task *t);
+
+/* --- shrink.c ---------------------------------------------------------------------- */
+
+/* Looks at so many tasks, each time at others, and shrinks the stacks of those that have been
+ * parked for longer than patience.  sysmon. */
+void stacks_shrink(uint32_t most, ns_t patience);
 
 /* --- setid.c ----------------------------------------------------------------------- */
 

@@ -35,6 +35,8 @@ enum {
 	TIMER_LATE_NS = 1000000,
 	REFUSALS_MOST = 3, /* preemptions in vain before the processor is taken */
 	TRIM_NS = 1000000000,
+	SHRINK_NS = 5000000000, /* parked for so long is parked for long */
+	SHRINK_MOST = 4096,     /* tasks looked at in one turn: a millisecond or so */
 	POLL_LATE_NS = 10000000, /* Go's */
 	POLL_LATE_IDLE_NS = 500000,
 };
@@ -330,6 +332,8 @@ static bool retake(ns_t now)
 	int n = load_relaxed(&sched.n_procs_ever);
 	bool any = false;
 
+	if (unlikely(sched.shake & SHAKE_PREEMPT))
+		stacks_shrink(4, 0);
 	for (int i = 0; i < n; i++) {
 		struct proc *p = &sched.procs[i];
 
@@ -478,6 +482,7 @@ _Noreturn void sysmon_loop(void)
 		sleep = next_sleep(sleep, idle_ticks, &stay);
 		if (now - trimmed > TRIM_NS) {
 			slot_trim();
+			stacks_shrink(SHRINK_MOST, SHRINK_NS);
 			trimmed = now;
 		}
 	}

@@ -117,6 +117,11 @@ leaves_nothing() {
 	everywhere stacks given-back
 }
 
+@test "a thread that waits for long keeps no more of its stack than it uses" {
+	requires_green "native threads keep what they touched"
+	at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/stacks" parked-shrink
+}
+
 @test "RLIMIT_STACK is the default size" {
 	local kib
 	for kib in 256 8192 unlimited; do

@@ -93,7 +93,7 @@ static void times(void)
 struct waiter {
 	_Atomic int *addr;
 	int bits; /* 0: FUTEX_WAIT */
-	_Atomic bool woken;
+	_Atomic bool begun, woken;
 	pthread_t thread;
 };
 
@@ -102,6 +102,7 @@ static void *wait_once(void *arg)
 	struct waiter *w = arg;
 	long r;
 
+	w->begun = true;
 	if (w->bits == 0)
 		r = futex(w->addr, FUTEX_WAIT, 0, NULL, NULL, 0);
 	else
@@ -118,19 +119,26 @@ static void start_waiters(int n, _Atomic int *addr)
 {
 	for (int i = 0; i < n; i++) {
 		waiters[i].addr = addr;
-		waiters[i].woken = false;
+		waiters[i].begun = waiters[i].woken = false;
 		waiters[i].thread = start(wait_once, &waiters[i]);
+		while (!waiters[i].begun)
+			sleep_ms(1);
 		sleep_ms(10); /* in order */
 	}
 }
 
-static int n_woken(int n)
+/* How many of n are awake, when as many are as should be, and any others had time. */
+static int n_woken(int n, int expected)
 {
-	int woken = 0;
+	long long end = now_ms() + 10000;
+	int woken;
 
-	sleep_ms(20);
-	for (int i = 0; i < n; i++)
-		woken += waiters[i].woken;
+	do {
+		sleep_ms(20);
+		woken = 0;
+		for (int i = 0; i < n; i++)
+			woken += waiters[i].woken;
+	} while (woken < expected && now_ms() < end);
 	return woken;
 }
 
@@ -145,9 +153,9 @@ static void wakes(void)
 	start_waiters(N_WAITERS, &word);
 	CHECK(futex(&other, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) == 0);
 	CHECK(futex(&word, FUTEX_WAKE, 2, NULL, NULL, 0) == 2);
-	CHECK(n_woken(N_WAITERS) == 2 && waiters[0].woken && waiters[1].woken);
+	CHECK(n_woken(N_WAITERS, 2) == 2 && waiters[0].woken && waiters[1].woken);
 	CHECK(futex(&word, FUTEX_WAKE, 0, NULL, NULL, 0) == 1);
-	CHECK(n_woken(N_WAITERS) == 3);
+	CHECK(n_woken(N_WAITERS, 3) == 3);
 	CHECK(futex(&word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) == N_WAITERS - 3);
 	join_waiters(N_WAITERS);
 }
@@ -159,10 +167,10 @@ static void bits(void)
 	start_waiters(N_WAITERS, &word);
 	CHECK(futex(&word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL,
 		    1 << 3 | 1 << 5 | 1 << 30) == 3);
-	CHECK(n_woken(N_WAITERS) == 3);
+	CHECK(n_woken(N_WAITERS, 3) == 3);
 	CHECK(waiters[0].woken && waiters[3].woken && waiters[5].woken);
 	CHECK(futex(&word, FUTEX_WAKE_BITSET, 1, NULL, NULL, 1 << 7 | 1 << 6) == 1);
-	CHECK(n_woken(N_WAITERS) == 4 && waiters[6].woken);
+	CHECK(n_woken(N_WAITERS, 4) == 4 && waiters[6].woken);
 	CHECK(futex(&word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) == 4);
 	join_waiters(N_WAITERS);
 }
@@ -171,9 +179,9 @@ static void requeues(void)
 {
 	start_waiters(N_WAITERS, &word);
 	CHECK(futex(&word, FUTEX_CMP_REQUEUE, 1, (void *)2, &other, 0) == 3);
-	CHECK(n_woken(N_WAITERS) == 1 && waiters[0].woken);
+	CHECK(n_woken(N_WAITERS, 1) == 1 && waiters[0].woken);
 	CHECK(futex(&other, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) == 2);
-	CHECK(n_woken(N_WAITERS) == 3 && waiters[1].woken && waiters[2].woken);
+	CHECK(n_woken(N_WAITERS, 3) == 3 && waiters[1].woken && waiters[2].woken);
 	CHECK(futex(&word, FUTEX_REQUEUE, 0, (void *)INT_MAX, &other, 0) ==
 	      N_WAITERS - 3);
 	CHECK(futex(&word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) == 0);
@@ -210,7 +218,7 @@ static void wake_op(void)
 		CHECK(futex(&word, FUTEX_WAKE_OP, 1, (void *)1, &other, val3) ==
 		      1 + ops[i].also);
 		CHECK(other == ops[i].after);
-		CHECK(n_woken(2) == 1 && waiters[2].woken == ops[i].also);
+		CHECK(n_woken(2, 1) == 1 && waiters[2].woken == ops[i].also);
 		CHECK(futex(&word, FUTEX_WAKE, 9, NULL, NULL, 0) == 1);
 		CHECK(futex(&other, FUTEX_WAKE, 9, NULL, NULL, 0) == 1 - ops[i].also);
 		join_waiters(3);

@@ -351,6 +351,43 @@ static void given_back(void)
 	CHECK(rss_kib() - before <= ENOUGH_KIB);
 }
 
+/* Goes deep, comes back, and waits, with something on its stack. */
+static void *deep_then_parked(void *arg)
+{
+	volatile char kept[256];
+
+	for (size_t i = 0; i < sizeof(kept); i++)
+		kept[i] = (char)(intptr_t)arg;
+	touch_a_megabyte(NULL);
+	pthread_barrier_wait(&barrier);
+	touch_down_to((char *)__builtin_frame_address(0) - (1 << 20));
+	for (size_t i = 0; i < sizeof(kept); i++)
+		CHECK(kept[i] == (char)(intptr_t)arg);
+	return arg;
+}
+
+/* A thread that waits for long keeps what it has on its stack, and not what it had. */
+static void parked_shrink(void)
+{
+	enum { N = 100, ENOUGH_KIB = 10 * 1024 };
+	pthread_t threads[N];
+	long before, end = now_ms() + 60000;
+
+	become_threaded();
+	before = rss_kib();
+	CHECK_OK(pthread_barrier_init(&barrier, NULL, N + 1));
+	for (intptr_t i = 0; i < N; i++)
+		threads[i] = start(deep_then_parked, (void *)i);
+	pthread_barrier_wait(&barrier);
+	CHECK(rss_kib() - before > 50 * 1024);
+	while (rss_kib() - before > ENOUGH_KIB && now_ms() < end)
+		sleep_ms(20);
+	CHECK(rss_kib() - before <= ENOUGH_KIB);
+	pthread_barrier_wait(&barrier);
+	for (int i = 0; i < N; i++)
+		join(threads[i]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
@@ -363,6 +400,7 @@ int main(int argc, char **argv)
 	    {"default-size", default_size},
 	    {"default-changed", default_changed},
 	    {"given-back", given_back},
+	    {"parked-shrink", parked_shrink},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
