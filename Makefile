@@ -171,7 +171,7 @@ unit-check: units
 # ---- keeping it in shape ----------------------------------------------------
 
 C_FILES  := $(wildcard shim/*.[ch] shim/cli/*.[ch] interpose/*.[ch] samples/*.[ch] tests/unit/*.[ch] tests/progs/*.[ch] tests/bench/*.c)
-SH_FILES := $(wildcard tests/*.sh tests/run tests/helpers.bash tests/bench/run .ci/run)
+SH_FILES := $(wildcard tests/*.sh tests/run tests/*.bash tests/bench/run .ci/run)
 
 # Left out: Annex K's functions, which glibc has not; arguments that could be swapped;
 # names beginning with __, which we interpose; a va_list that clang 14 does not see being

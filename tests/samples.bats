@@ -9,6 +9,7 @@
 bats_require_minimum_version 1.5.0
 bats_load_library bats-support
 bats_load_library bats-assert
+load server
 
 LIMIT=60 # seconds for one run of one sample
 
@@ -17,6 +18,7 @@ setup_file() {
 	for source in "$root"/samples/*.c; do
 		"${CC:-cc}" -O2 -pthread -o "$BATS_FILE_TMPDIR/$(basename "$source" .c)" "$source"
 	done
+	export SAMPLES=$BATS_FILE_TMPDIR
 	export LIBRARY=${PGREEN_LIB:-${B:-build}/libpgreen.so}
 	[[ $LIBRARY == /* ]] || LIBRARY=$root/$LIBRARY
 	if [[ ! -e $LIBRARY ]]; then
@@ -165,37 +167,7 @@ END
 # ---- servers and their client ----
 
 teardown() {
-	# timeout leads a process group of its own.
-	[[ ! ${server_pid-} ]] || kill -KILL -- "-$server_pid" 2>/dev/null || :
-}
-
-# start_server HOW SAMPLE [ARGUMENT...]: HOW is native or the number of processors.  Leaves
-# its process id and port in $server_pid and $port.
-start_server() {
-	local how=$1 out=$BATS_TEST_TMPDIR/server.out end=$((SECONDS + LIMIT))
-	shift
-	: >"$out"
-	(
-		set -- "$BATS_FILE_TMPDIR/$1" "${@:2}"
-		[[ $how == native ]] || set -- env GOMAXPROCS="$how" LD_PRELOAD="$LIBRARY" "$@"
-		# A job of a shell without job control ignores SIGINT.
-		exec env --default-signal=INT timeout "$LIMIT" "$@" >"$out" 3>&-
-	) &
-	server_pid=$!
-	until port=$(sed -n 's/.*: listening on .*://p' "$out") && [[ $port ]]; do
-		kill -0 "$server_pid" && ((SECONDS < end)) || return
-		sleep 0.02
-	done
-}
-
-# stop_server SIGNAL: leaves what it printed, but for its port, in $output.
-stop_server() {
-	kill "-$1" "$server_pid"
-	status=0
-	wait "$server_pid" || status=$?
-	server_pid=
-	output=$(sed 's/127\.0\.0\.1:[0-9]*$/PORT/' "$BATS_TEST_TMPDIR/server.out")
-	assert_success
+	kill_server
 }
 
 # everywhere FUNCTION: calls it with native, and with several numbers of processors.
