@@ -41,18 +41,24 @@ static void shrink(struct task *t, uint64_t before)
 	uint64_t left = t->left_tsc;
 
 	/* A hint; it is looked at again when the task cannot run. */
-	if (left == t->shrunk_tsc || left > before || t->bound || t->slot_low == NULL)
+	if (left == t->shrunk_tsc || left > before || is_bound(t) || t->slot_low == NULL)
 		return;
 	/* Pairs with finish_switch(): its registers are saved. */
 	if (!cas_acq_rel(&t->park, &parked, PARK_RUNNING))
 		return;
+	/* It may have run, and bound itself, since. */
+	bool bound = is_bound(t);
 	left = t->left_tsc;
-	if (left <= before && is_on_slot(t)) {
+	if (!bound && left <= before && is_on_slot(t)) {
 		give_back(t);
 		t->shrunk_tsc = left;
 	}
 	/* Pairs with wake_task() and park_take(), which leave the push to us. */
-	if (!cas_acq_rel(&t->park, &running, PARK_PARKED))
+	if (cas_acq_rel(&t->park, &running, PARK_PARKED))
+		return;
+	if (bound)
+		sys_futex_wake(&t->park, 1);
+	else
 		ready(t);
 }
 

@@ -24,6 +24,8 @@ enum {
 	SLEEP_QUEUE_NS = 300000,
 	STAY_TICKS = 50, /* of that length: it is called back 50 times a second at most */
 	SLEEP_IDLE_NS = 25000000,      /* while every processor is idle */
+	SLEEP_REST_NS = 500000000,     /* when that goes on: there is memory to give back */
+	TICKS_BEFORE_RESTING = 100,
 	TICKS_BEFORE_BACKING_OFF = 50, /* Go's: about a millisecond */
 	/* About the kernel's own, not Go's 10 ms: programs that were written for kernel threads
 	 * spin for one another, and each round of that costs them a slice. */
@@ -434,8 +436,10 @@ static void retry_start(void)
  * whoever queues one then calls it back: seldom, since it stays for a while. */
 static ns_t next_sleep(ns_t sleep, int idle_ticks, int *stay)
 {
-	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs))
-		return SLEEP_IDLE_NS;
+	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs)) {
+		store_relaxed(&sched.sysmon_is_away, true);
+		return idle_ticks > TICKS_BEFORE_RESTING ? SLEEP_REST_NS : SLEEP_IDLE_NS;
+	}
 	if (idle_ticks == 0 || sched.shake != 0)
 		return SLEEP_MIN_NS;
 	if (idle_ticks > TICKS_BEFORE_BACKING_OFF)
@@ -466,8 +470,7 @@ _Noreturn void sysmon_loop(void)
 		struct timespec ts = ns_timespec(sleep);
 
 		signal_sleep(&ts);
-		if (sleep > SLEEP_QUEUE_NS && sleep != SLEEP_IDLE_NS &&
-		    !load_relaxed(&sched.sysmon_is_away))
+		if (sleep > SLEEP_QUEUE_NS && !load_relaxed(&sched.sysmon_is_away))
 			stay = STAY_TICKS; /* it was called back */
 		store_relaxed(&sched.sysmon_is_away, false);
 		signal_route();
