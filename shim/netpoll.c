@@ -139,8 +139,9 @@ _Atomic uint8_t *fd_hint(int fd)
 
 bool fd_is_ours(int fd)
 {
-	return fd >= 0 && (fd == load_relaxed(&net.epoll_fd) ||
-			   fd == load_relaxed(&net.wake_fd));
+	return fd >= 0 &&
+	       (fd == load_relaxed(&net.epoll_fd) || fd == load_relaxed(&net.wake_fd) ||
+		fd == uring_fd());
 }
 
 /* --- waking ------------------------------------------------------------------------ */
@@ -217,8 +218,7 @@ static void deliver(int fd, uint32_t got, struct task **chain)
 
 /* --- starting ----------------------------------------------------------------------- */
 
-/* Moves fd out of the program's way; it stays where it is if it cannot be. */
-static int move_up(int fd)
+int netpoll_own(int fd)
 {
 	struct rlimit64 limit = {0};
 	unsigned from = OURS_FROM;
@@ -235,15 +235,24 @@ static int move_up(int fd)
 	return high;
 }
 
+/* As long as fd is readable each poll tells it. */
+static bool watch(int epoll_fd, int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = (uint32_t)fd};
+
+	return sys(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0;
+}
+
 static bool start_locked(void)
 {
-	int ep = move_up((int)sys(SYS_epoll_create1, EPOLL_CLOEXEC));
-	int wake = move_up((int)sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
-	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = (uint32_t)wake};
+	int ep = netpoll_own((int)sys(SYS_epoll_create1, EPOLL_CLOEXEC));
+	int wake = netpoll_own((int)sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
 
-	if (ep >= 0 && wake >= 0 && sys(SYS_epoll_ctl, ep, EPOLL_CTL_ADD, wake, &ev) == 0) {
+	if (ep >= 0 && wake >= 0 && watch(ep, wake)) {
 		store_relaxed(&net.epoll_fd, ep);
 		store_relaxed(&net.wake_fd, wake);
+		if (uring_fd() >= 0)
+			watch(ep, uring_fd());
 		/* Pairs with netpoll_is_live(). */
 		store_release(&net.live, true);
 		return true;
@@ -271,6 +280,11 @@ static bool start(void)
 	if (first && ok)
 		sched_wake_poller();
 	return ok;
+}
+
+bool netpoll_watch(int fd)
+{
+	return start() && watch(load_relaxed(&net.epoll_fd), fd);
 }
 
 bool netpoll_is_live(void)
@@ -380,7 +394,9 @@ struct task *netpoll(ns_t until)
 	for (long i = n - 1; i >= 0; i--) {
 		int fd = (int)events[i].data.u64;
 
-		if (fd != wake_fd)
+		if (fd == uring_fd())
+			uring_reap(&chain);
+		else if (fd != wake_fd)
 			deliver(fd, events[i].events, &chain);
 		else if (until != 0) /* else it is the sleeper's to read */
 			sys(SYS_read, wake_fd, &wakes, sizeof(wakes));

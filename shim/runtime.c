@@ -280,5 +280,6 @@ void fork_child(void)
 	task_fork_child(t);
 	signal_fork_child(t);
 	netpoll_fork_child();
+	uring_fork_child();
 	preempt_init();
 }

@@ -419,6 +419,21 @@ struct task *netpoll(ns_t until);
 void netpoll_wake(void);
 void netpoll_fork_child(void);
 
+/* Moves a descriptor of ours, or an error, out of the program's way; returns where it is. */
+int netpoll_own(int fd);
+
+/* Whether the poller watches fd, which it then knows: uring.c's. */
+bool netpoll_watch(int fd);
+
+/* --- uring.c ----------------------------------------------------------------------- */
+
+/* The ring's descriptor, or -1. */
+int uring_fd(void);
+
+/* Hands out the results that are there; tasks that this made runnable go on *chain. */
+void uring_reap(struct task **chain);
+void uring_fork_child(void);
+
 /* --- worker.c ---------------------------------------------------------------------- */
 
 /* Gives a worker of its own stack and TCB; tid is its kernel thread's, or 0.  Returns

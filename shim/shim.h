@@ -168,6 +168,15 @@ bool fd_is_ours(int fd);
  * that we know of.  NULL: fd is negative or beyond what we keep. */
 _Atomic uint8_t *fd_hint(int fd);
 
+/* PGREEN_SHAKE=io: at every chance wrappers pretend that nothing is ready, that less can be
+ * moved, and that a signal of ours came by; for tests. */
+extern bool shake_io __attribute__((visibility("hidden")));
+
+/* Reads a file at an offset while the task is parked.  The count, or -ENOSYS: it is one for
+ * door 4, for want of io_uring or because something is wrong, which the kernel then says. */
+struct iovec;
+long disk_read(int fd, const struct iovec *v, int n, int64_t offset);
+
 /* --- door 3: time ------------------------------------------------------------------ */
 
 ns_t now_ns(void); /* CLOCK_MONOTONIC.  Anyone. */
