@@ -27,6 +27,8 @@
 
 /* The header makes this another name of sched_yield; here libc's own symbol is meant. */
 #define pthread_yield pthread_yield_as_renamed
+/* The header makes this another name of __xpg_sigpause. */
+#define sigpause sigpause_as_renamed
 
 #include <fcntl.h>
 #include <grp.h>
@@ -60,6 +62,7 @@
 #include <unistd.h>
 
 #undef pthread_yield
+#undef sigpause
 
 /* Exported by libc and declared by no header. */
 int pthread_yield(void);
@@ -94,6 +97,9 @@ __typeof__(waitpid) __waitpid;
 __typeof__(sigaction) __sigaction;
 __typeof__(signal) bsd_signal;
 __typeof__(sigsuspend) __sigsuspend;
+int sigpause(int mask);
+int __sigpause(int sig_or_mask, int is_sig);
+int __xpg_sigpause(int sig);
 
 __typeof__(read) __read;
 __typeof__(pread) __pread64;

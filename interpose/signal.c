@@ -6,9 +6,9 @@
  * libc's names and structures, and the question of where a signal that the program sends to
  * itself goes.
  */
-#include "signal.h"
-
 #include "waiting.h"
+
+#include "signal.h"
 
 enum {
 	SIGNAL_MOST = 64,
@@ -295,6 +295,30 @@ EXPORT int pause(void)
 	return t == NULL ? real.pause() : suspend(t, signal_get_mask(t));
 }
 
+/* X/Open's opens one signal while it waits; BSD's has a mask of 32. */
+EXPORT int __sigpause(int sig_or_mask, int is_sig)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.__sigpause(sig_or_mask, is_sig);
+	if (!is_sig)
+		return suspend(t, (unsigned)sig_or_mask);
+	if (!is_signal(sig_or_mask))
+		return ret_errno(-EINVAL);
+	return suspend(t, signal_get_mask(t) & ~SIGNAL_BIT(sig_or_mask));
+}
+
+EXPORT int __xpg_sigpause(int sig)
+{
+	return __sigpause(sig, 1);
+}
+
+EXPORT int sigpause(int mask)
+{
+	return __sigpause(mask, 0);
+}
+
 /* The signal's number, or -E. */
 static long wait_for(struct task *t, const sigset_t *set, siginfo_t *info, ns_t deadline)
 {
@@ -430,6 +454,7 @@ EXPORT int raise(int sig)
 		return ret_errno(-EINVAL);
 	return sig == 0 ? 0 : ret_errno(send_signal(t, sig, SI_TKILL));
 }
+ALIAS(gsignal, raise);
 
 int thread_kill_tid(int tid, int sig)
 {

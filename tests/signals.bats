@@ -78,6 +78,10 @@ everywhere() {
 	everywhere suspend
 }
 
+@test "sigpause, X/Open's and BSD's" {
+	everywhere pause
+}
+
 @test "a signal to oneself is handled before the call returns" {
 	everywhere self
 }

@@ -631,6 +631,41 @@ static void *suspended_thread(void *arg)
 	return arg;
 }
 
+/* The old forms; glibc's header renames the one, so both are named here. */
+extern int bsd_sigpause(int mask) __asm__("sigpause");
+extern int xpg_sigpause(int sig) __asm__("__xpg_sigpause");
+
+static void *paused_thread(void *arg)
+{
+	int which = *(int *)arg;
+
+	block(SIGUSR1);
+	CHECK(raise(SIGUSR1) == 0 && n_handled == 0);
+	errno = 0;
+	CHECK((which == 0 ? xpg_sigpause(SIGUSR1) : bsd_sigpause(0)) == -1);
+	CHECK(errno == EINTR && n_handled == 1 && is_blocked(SIGUSR1));
+	/* Now one that comes while it is parked. */
+	CHECK((which == 0 ? xpg_sigpause(SIGUSR1) : bsd_sigpause(0)) == -1);
+	CHECK(errno == EINTR && n_handled == 2 && is_blocked(SIGUSR1));
+	if (which == 0)
+		CHECK(xpg_sigpause(0) == -1 && errno == EINVAL);
+	return NULL;
+}
+
+static void test_pause(void)
+{
+	handle(SIGUSR1, note, 0);
+	for (int which = 0; which < 2; which++) {
+		n_handled = 0;
+		pthread_t thread = start(paused_thread, &which);
+
+		wait_until(&n_handled, 1);
+		sleep_ms(50);
+		CHECK_OK(pthread_kill(thread, SIGUSR1));
+		join(thread);
+	}
+}
+
 static void test_suspend(void)
 {
 	handle(SIGUSR1, note, SA_RESTART);
@@ -966,6 +1001,8 @@ static void test_old(void)
 	CHECK(signal(SIGUSR1, note) == note);
 	CHECK(sigaction(SIGUSR1, NULL, &act) == 0 && (act.sa_flags & SA_RESTART));
 	CHECK(raise(SIGUSR1) == 0 && n_handled == 1);
+	CHECK(gsignal(SIGUSR1) == 0 && n_handled == 2);
+	n_handled = 1;
 	CHECK(signal(0, note) == SIG_ERR && errno == EINVAL);
 	CHECK(signal(SIGKILL, note) == SIG_ERR && errno == EINVAL);
 	CHECK(siginterrupt(SIGUSR1, 1) == 0);
@@ -1063,6 +1100,7 @@ int main(int argc, char **argv)
 	    {"queue", test_queue},
 	    {"timedwait", test_timedwait},
 	    {"suspend", test_suspend},
+	    {"pause", test_pause},
 	    {"self", test_self},
 	    {"self-by-kernel", test_self_by_kernel},
 	    {"all-parked", test_all_parked},
