@@ -65,7 +65,7 @@ static const ns_t MILLISECOND = 1000000;
 
 struct connection {
 	int fd;
-	enum { CONNECTING, IDLE, BUSY, DEAD } state;
+	enum { UNCONNECTED, CONNECTING, IDLE, BUSY, DEAD } state;
 	uint32_t n_asked;    /* requests that were begun */
 	uint32_t n_sent;     /* bytes of the request */
 	uint32_t n_received; /* bytes of the answer, without its head */
@@ -163,7 +163,7 @@ static double latency_us(double share, uint64_t n_measured)
 /* ---- what the server uses ---- */
 
 /* In KiB.  The last two are known only for the whole machine: a noisy neighbour shows in
- * them, and so does our own end of the connections. */
+ * them. */
 struct usage {
 	long rss, page_tables, kernel_stack, slab;
 };
@@ -284,7 +284,9 @@ static int try_connect(int fd)
 	return errno == EINPROGRESS ? 0 : errno;
 }
 
-static void begin_connecting(struct connection *c)
+/* All sockets are there before the first look at memory: what the kernel takes for our end
+ * of the connections is not the server's. */
+static void make_socket(struct connection *c)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
 				    .data.u32 = (uint32_t)(c - connections)};
@@ -293,6 +295,12 @@ static void begin_connecting(struct connection *c)
 	if (c->fd < 0)
 		fail("socket", errno);
 	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event))
+		fail("epoll_ctl", errno);
+}
+
+static void begin_connecting(struct connection *c)
+{
 	c->state = CONNECTING;
 	n_connecting++;
 
@@ -303,8 +311,6 @@ static void begin_connecting(struct connection *c)
 	}
 	if (error)
 		lose(c, strerror(error));
-	else if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event))
-		fail("epoll_ctl", errno);
 }
 
 static void finish_connecting(struct connection *c)
@@ -538,6 +544,8 @@ static struct result run(void)
 {
 	struct result r;
 
+	for (int i = 0; i < want.n_connections; i++)
+		make_socket(&connections[i]);
 	r.before = usage_now();
 	connect_all();
 	ask(n_open, INT64_MAX);
