@@ -548,17 +548,32 @@ EXPORT int pthread_getcpuclockid(pthread_t id, clockid_t *clock)
 	return 0;
 }
 
-EXPORT int clock_gettime(clockid_t clock, struct timespec *ts)
+/* The task whose CPU clock it is and whose time we keep, or NULL. */
+static struct task *task_of_clock(clockid_t clock)
 {
 	struct task *t = NULL;
 
 	if (likely(clock >= 0 && clock != CLOCK_THREAD_CPUTIME_ID) || !runtime_is_live())
-		return real.clock_gettime(clock, ts);
+		return NULL;
 	if (clock == CLOCK_THREAD_CPUTIME_ID)
 		t = task_self();
 	else if ((clock & CLOCK_KIND_MASK) == CLOCK_OF_THREAD)
 		t = task_of_tid(~(clock >> 3));
-	if (t == NULL || task_is_bound(t))
+	return t != NULL && !task_is_bound(t) ? t : NULL;
+}
+
+EXPORT int clock_getres(clockid_t clock, struct timespec *ts)
+{
+	/* The kernel's answer for any thread. */
+	return real.clock_getres(
+	    task_of_clock(clock) != NULL ? CLOCK_THREAD_CPUTIME_ID : clock, ts);
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	struct task *t = task_of_clock(clock);
+
+	if (t == NULL)
 		return real.clock_gettime(clock, ts);
 	ns_t ns = task_cpu_ns(t);
 

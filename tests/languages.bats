@@ -1,0 +1,141 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+#
+# languages.bats: languages and their libraries on top of threads: a program in each, whose
+# outcome green is native's, on a handful of kernel threads.  First what their run-time
+# systems ask of threads, in C.
+#
+# shellcheck disable=SC2030,SC2031 # $status is what `run` left in the same test
+
+load helpers
+
+setup_file() {
+	build_prog runtimes
+}
+
+setup() {
+	export PGREEN_TEST_LIMIT=100 TMPDIR=$BATS_TEST_TMPDIR
+	sources=$BATS_TEST_DIRNAME/languages
+	cd "$BATS_TEST_TMPDIR" || return
+}
+
+# from_package PACKAGE COMMAND: the test is skipped where COMMAND cannot be had.
+from_package() {
+	command -v "$2" >/dev/null || "$BATS_TEST_DIRNAME/deps.sh" "$1" >&2 ||
+		skip "$1 cannot be installed here"
+	requires "$2"
+}
+
+# everywhere PROG...: natively; green on 1, 2 and 8 processors; and on 1 and 2 with
+# preemption and hand-off at every chance.  What it prints, and its status, are native's.
+everywhere() {
+	local how
+	outcome native "$@" >native.outcome
+	cat native.outcome
+	for how in 1 2 8; do
+		at_procs "$how" -- outcome green "$@" >green.outcome
+		same_file "$* at GOMAXPROCS=$how" native.outcome <(sed 1d green.outcome)
+	done
+	for how in 1 2; do
+		PGREEN_SHAKE=preempt,handoff at_procs "$how" -- outcome green "$@" >green.outcome
+		same_file "$*, shaken at GOMAXPROCS=$how" native.outcome <(sed 1d green.outcome)
+	done
+}
+
+# outcome HOW PROG...: what it prints, and its status.
+outcome() {
+	local how=$1 status=0
+	shift
+	"$how" "$@" </dev/null 2>stderr || status=$?
+	tail -n 20 stderr >&2
+	echo "status $status"
+}
+
+# few_threads PROG...: where it takes over 30 kernel threads natively, green does with a few
+# for each processor.
+few_threads() {
+	local peak most=$((2 * $(procs) + 8))
+	requires /proc/thread-self/children
+	peak=$(peak_threads native "$@")
+	echo "$peak kernel threads native"
+	assert [ "$peak" -gt 30 ]
+	peak=$(peak_threads green "$@")
+	echo "$peak kernel threads green, at most $most allowed"
+	[[ -z $PGREEN_LIB ]] || assert [ "$peak" -le "$most" ]
+}
+
+# ---- what run-time systems ask for ------------------------------------------------
+
+@test "a thread's CPU clock can be asked for by others, and has a resolution" {
+	everywhere "$BATS_FILE_TMPDIR/runtimes" clocks
+}
+
+@test "a thread may close pages of its own stack, and open them in a fault's handler" {
+	everywhere "$BATS_FILE_TMPDIR/runtimes" guards
+}
+
+@test "a fault's handler may make the thread go on elsewhere, and there wait" {
+	everywhere "$BATS_FILE_TMPDIR/runtimes" safepoints
+}
+
+@test "a collector stops all threads by signals, and finds all that is on their stacks" {
+	everywhere "$BATS_FILE_TMPDIR/runtimes" collector
+}
+
+# ---- languages --------------------------------------------------------------------
+
+@test "Java: monitors, pools, faults, collections, sockets, children, clocks" {
+	from_package default-jdk-headless javac
+	javac -d . "$sources/Threads.java"
+	everywhere java -Xss512k -Xmx256m -cp . Threads 50
+	few_threads java -Xss512k -Xmx256m -cp . Threads 100 monitors pools queues faults garbage
+}
+
+@test "Java prints its version" {
+	from_package default-jdk-headless java
+	everywhere java -version
+}
+
+@test "Node.js: worker threads, the pool of libuv, children, sockets" {
+	from_package nodejs node
+	everywhere node "$sources/threads.js"
+}
+
+@test "Ruby: queues, time limits, kill and raise, ractors, sockets, children" {
+	from_package ruby ruby
+	everywhere ruby "$sources/threads.rb"
+}
+
+@test "Perl: interpreter threads, shared variables, signals to threads" {
+	requires perl
+	perl -Mthreads -MThread::Queue -MTime::HiRes -e 1 2>/dev/null ||
+		"$BATS_TEST_DIRNAME/deps.sh" perl >&2 || skip 'perl has no threads here'
+	everywhere perl "$sources/threads.pl"
+}
+
+@test "Rust: scoped threads, channels, park, panics, sockets, children" {
+	local rustc
+	rustc=$(command -v rustc || command -v ~/.cargo/bin/rustc || :)
+	[[ -n $rustc ]] || from_package rustc "${rustc:=rustc}"
+	"$rustc" --edition 2021 -O -A unconditional_recursion -o threads "$sources/threads.rs"
+	everywhere ./threads
+	ulimit -c 0
+	everywhere ./threads overflow
+}
+
+@test "C++: futures, stop tokens, shared mutexes, waits on atomics, exceptions" {
+	requires "${CXX:-c++}"
+	"${CXX:-c++}" -std=c++20 -O2 -pthread -o threads "$sources/threads.cpp"
+	everywhere ./threads
+}
+
+@test "OpenMP: barriers, locks, tasks, nested teams" {
+	"${CC:-cc}" -O2 -fopenmp -o omp "$sources/omp.c" 2>/dev/null || skip 'no OpenMP here'
+	OMP_NUM_THREADS=8 everywhere ./omp 100
+}
+
+@test "oneTBB: loops, graphs, pipelines, containers, arenas" {
+	"$BATS_TEST_DIRNAME/deps.sh" libtbb-dev >&2 || skip 'libtbb-dev cannot be installed here'
+	"${CXX:-c++}" -std=c++17 -O2 -pthread -o tbb "$sources/tbb.cpp" -ltbb
+	everywhere ./tbb
+}
