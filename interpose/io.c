@@ -2,10 +2,105 @@
 /*
  * io.c: reading and writing.
  *
- * All of it waits in the kernel (door 4) and is a cancellation point; what the kernel would
- * begin again after a handler with SA_RESTART is begun again here (signal(7)).
+ * What other tasks or processes let wait, sockets, pipes and devices, parks the task (door
+ * 2).  Files go through the kernel door at once: it costs a few stores where the page is in
+ * memory, and nobody waits behind it where the disk is asked.  RWF_NOWAIT would save those
+ * stores, and give up what the kernel promises: a read that found half of its pages in
+ * memory would have to go on with a second call, and another task that reads the same open
+ * file could get what lies between.
  */
-#include "wrap.h"
+#include "io.h"
+
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+/* --- reading -------------------------------------------------------------------------- */
+
+/* One whose read() may return before it is ready, when its time is up. */
+static bool is_timed_terminal(int fd)
+{
+	struct termios tty;
+
+	return raw(SYS_ioctl, fd, TCGETS, &tty) == 0 && !(tty.c_lflag & ICANON) &&
+	       tty.c_cc[VMIN] == 0;
+}
+
+/* What is no socket; and vectors of sockets. */
+static long read_other(struct attempt *a, const struct data *d, unsigned kind)
+{
+	struct iovec one = {d->buf, d->size};
+	long r;
+
+	if (unlikely(shake_io) && (kind == KIND_PIPE || kind == KIND_STREAM))
+		one.iov_len = attempt_shaken_size(d->size);
+	if (!attempt_knows(a, HINT_ASK_IN)) {
+		r = raw(SYS_preadv2, a->fd, d->buf != NULL ? &one : d->v,
+			d->buf != NULL ? 1 : d->n, -1, 0, RWF_NOWAIT);
+		if (likely(r != -EOPNOTSUPP && r != -ENOSYS))
+			return r;
+		attempt_learn(a, HINT_ASK_IN);
+	}
+	r = attempt_ask(a);
+	if (r == -EAGAIN && kind == KIND_DEVICE && is_timed_terminal(a->fd))
+		return ATTEMPT_DOOR;
+	return r;
+}
+
+static long read_socket(struct attempt *a, const struct data *d, unsigned kind)
+{
+	size_t size = d->size;
+
+	if (unlikely(shake_io) && kind == KIND_STREAM)
+		size = attempt_shaken_size(size);
+	return raw(SYS_recvfrom, a->fd, d->buf, size, MSG_DONTWAIT);
+}
+
+static long read_once(struct attempt *a, void *call)
+{
+	const struct data *d = call;
+	unsigned kind = attempt_kind(a);
+	long r;
+
+	if (kind == KIND_FILE || (a->is_socket && socket_has_low_mark(a)))
+		return ATTEMPT_DOOR;
+	if (attempt_is_refused(a))
+		return -EAGAIN;
+	if (!a->is_socket || d->buf == NULL)
+		return read_other(a, d, kind);
+	r = read_socket(a, d, kind);
+	if (likely(r != -ENOTSOCK))
+		return r;
+	attempt_forget(a);
+	return read_once(a, call);
+}
+
+static long read_data(struct task *t, bool is_point, int fd, struct data d)
+{
+	struct attempt a;
+	long r;
+
+	attempt_begin(&a, t, fd, POLLIN, is_point);
+	r = attempt_run(&a, read_once, &d);
+	if (r == ATTEMPT_DOOR && d.buf != NULL)
+		r = attempt_door(&a, SYS_read, fd, (long)d.buf, (long)d.size, 0, 0, 0);
+	else if (r == ATTEMPT_DOOR)
+		r = attempt_door(&a, SYS_readv, fd, (long)d.v, d.n, 0, 0, 0);
+	return attempt_end(&a, r);
+}
+
+long io_read(struct task *t, bool is_point, int fd, void *buf, size_t n)
+{
+	/* Of nothing: to a socket it is not what receiving nothing is. */
+	if (unlikely(n == 0 || buf == NULL))
+		return attempt_by_door(t, is_point, fd, POLLIN, SYS_read, (long)buf,
+				       (long)n, 0, 0, 0);
+	return read_data(t, is_point, fd, data_of(buf, n));
+}
+
+long io_readv(struct task *t, bool is_point, int fd, const struct iovec *v, int n)
+{
+	return read_data(t, is_point, fd, (struct data){.v = v, .n = n});
+}
 
 EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
@@ -13,7 +108,7 @@ EXPORT ssize_t read(int fd, void *buf, size_t n)
 
 	if (t == NULL)
 		return real.read(fd, buf, n);
-	return kernel_point(t, SYS_read, fd, (long)buf, (long)n, 0, 0, 0);
+	return ret_errno(io_read(t, true, fd, buf, n));
 }
 ALIAS(__read, read);
 
@@ -24,17 +119,160 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t buf_size)
 	/* libc's own says what is wrong, and aborts. */
 	if (t == NULL || n > buf_size)
 		return real.__read_chk(fd, buf, n, buf_size);
-	return kernel_point(t, SYS_read, fd, (long)buf, (long)n, 0, 0, 0);
+	return ret_errno(io_read(t, true, fd, buf, n));
 }
 
-EXPORT ssize_t readv(int fd, const struct iovec *parts, int n)
+EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
 {
 	struct task *t = task_self();
 
 	if (t == NULL)
-		return real.readv(fd, parts, n);
-	return kernel_point(t, SYS_readv, fd, (long)parts, n, 0, 0, 0);
+		return real.readv(fd, v, n);
+	return ret_errno(io_readv(t, true, fd, v, n));
 }
+
+/* No cancellation point in glibc: it calls its own read(), but that is. */
+EXPORT int eventfd_read(int fd, eventfd_t *value)
+{
+	return read(fd, value, sizeof(*value)) == sizeof(*value) ? 0 : -1;
+}
+
+/* --- writing -------------------------------------------------------------------------- */
+
+/* A part small enough to go in whole, once poll says so: to a FIFO that was opened by name,
+ * which does not know RWF_NOWAIT. */
+static long write_part(struct attempt *a, struct data *d)
+{
+	if (d->buf == NULL && d->n <= IOV_MAX && data_size(d) > PIPE_BUF) {
+		d->buf = d->v->iov_base;
+		d->size = d->v->iov_len;
+	}
+	if (d->buf == NULL)
+		return ATTEMPT_DOOR;
+	return attempt_door(a, SYS_write, a->fd, (long)d->buf,
+			    (long)(d->size < PIPE_BUF ? d->size : PIPE_BUF), 0, 0, 0);
+}
+
+static long write_other(struct attempt *a, struct data *d, unsigned kind)
+{
+	struct iovec one = {d->buf, d->size};
+	long r;
+
+	if (unlikely(shake_io) &&
+	    (kind == KIND_STREAM || (kind == KIND_PIPE && d->size > PIPE_BUF)))
+		one.iov_len = attempt_shaken_size(d->size);
+	if (!attempt_knows(a, HINT_ASK_OUT)) {
+		r = attempt_raw_out(a, SYS_pwritev2, a->fd,
+				    (long)(d->buf != NULL ? &one : d->v),
+				    d->buf != NULL ? 1 : d->n, -1, 0, RWF_NOWAIT);
+		if (likely(r != -EOPNOTSUPP && r != -ENOSYS))
+			return r;
+		attempt_learn(a, HINT_ASK_OUT);
+	}
+	r = attempt_ask(a);
+	return r == ATTEMPT_DOOR && kind == KIND_PIPE ? write_part(a, d) : r;
+}
+
+static long write_socket(struct attempt *a, const struct data *d, unsigned kind)
+{
+	size_t size = d->size;
+	int flags = MSG_DONTWAIT;
+
+	if (unlikely(shake_io) && kind == KIND_STREAM)
+		size = attempt_shaken_size(size);
+	if (kind == KIND_SEQPACKET)
+		flags |= MSG_EOR; /* as the kernel's write */
+	if (a->done > 0)
+		flags |= MSG_NOSIGNAL; /* only the next call is told */
+	return attempt_raw_out(a, SYS_sendto, a->fd, (long)d->buf, (long)size, flags, 0,
+			       0);
+}
+
+static long write_once(struct attempt *a, void *call)
+{
+	struct data *d = call;
+	unsigned kind = attempt_kind(a);
+	long r;
+
+	if (kind == KIND_FILE)
+		return ATTEMPT_DOOR;
+	if (attempt_is_refused(a))
+		return -EAGAIN;
+	if (!a->is_socket || d->buf == NULL)
+		return write_other(a, d, kind);
+	r = write_socket(a, d, kind);
+	if (likely(r != -ENOTSOCK))
+		return r;
+	attempt_forget(a);
+	return write_once(a, call);
+}
+
+/* What is written to streams and pipes is written whole, however long it takes. */
+static bool goes_on(struct attempt *a, const struct data *d, long r)
+{
+	unsigned kind;
+
+	if (d->n == 0 && likely((size_t)r == d->size))
+		return false;
+	kind = attempt_kind(a);
+	return (kind == KIND_STREAM || kind == KIND_PIPE) && (size_t)r < data_size(d);
+}
+
+static long write_data(struct task *t, bool is_point, int fd, struct data d)
+{
+	struct attempt a;
+	long r;
+
+	attempt_begin(&a, t, fd, POLLOUT, is_point);
+	while ((r = attempt_run(&a, write_once, &d)) > 0 && goes_on(&a, &d, r)) {
+		data_advance(&d, (size_t)r);
+		attempt_moved(&a, (size_t)r);
+	}
+	if (r == ATTEMPT_DOOR && d.buf != NULL)
+		r = attempt_door(&a, SYS_write, fd, (long)d.buf, (long)d.size, 0, 0, 0);
+	else if (r == ATTEMPT_DOOR)
+		r = attempt_door(&a, SYS_writev, fd, (long)d.v, d.n, 0, 0, 0);
+	return attempt_end(&a, r);
+}
+
+long io_write(struct task *t, bool is_point, int fd, const void *buf, size_t n)
+{
+	if (unlikely(n == 0 || buf == NULL))
+		return attempt_by_door(t, is_point, fd, POLLOUT, SYS_write, (long)buf,
+				       (long)n, 0, 0, 0);
+	return write_data(t, is_point, fd, data_of(buf, n));
+}
+
+long io_writev(struct task *t, bool is_point, int fd, const struct iovec *v, int n)
+{
+	return write_data(t, is_point, fd, (struct data){.v = v, .n = n});
+}
+
+EXPORT ssize_t write(int fd, const void *buf, size_t n)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.write(fd, buf, n);
+	return ret_errno(io_write(t, true, fd, buf, n));
+}
+ALIAS(__write, write);
+
+EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.writev(fd, v, n);
+	return ret_errno(io_writev(t, true, fd, v, n));
+}
+
+EXPORT int eventfd_write(int fd, eventfd_t value)
+{
+	return write(fd, &value, sizeof(value)) == sizeof(value) ? 0 : -1;
+}
+
+/* --- at an offset: only files have one ------------------------------------------------------ */
 
 EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t offset)
 {
@@ -57,23 +295,34 @@ EXPORT ssize_t __pread_chk(int fd, void *buf, size_t n, off_t offset, size_t buf
 }
 ALIAS(__pread64_chk, __pread_chk);
 
-EXPORT ssize_t write(int fd, const void *buf, size_t n)
+EXPORT ssize_t preadv(int fd, const struct iovec *v, int n, off_t offset)
 {
 	struct task *t = task_self();
 
 	if (t == NULL)
-		return real.write(fd, buf, n);
-	return kernel_point(t, SYS_write, fd, (long)buf, (long)n, 0, 0, 0);
+		return real.preadv(fd, v, n, offset);
+	return kernel_point(t, SYS_preadv, fd, (long)v, n, offset, 0, 0);
 }
-ALIAS(__write, write);
+ALIAS(preadv64, preadv);
 
-EXPORT ssize_t writev(int fd, const struct iovec *parts, int n)
+/* With offset -1 it is readv, with flags. */
+EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t offset, int flags)
 {
 	struct task *t = task_self();
 
 	if (t == NULL)
-		return real.writev(fd, parts, n);
-	return kernel_point(t, SYS_writev, fd, (long)parts, n, 0, 0, 0);
+		return real.preadv2(fd, v, n, offset, flags);
+	if (offset == -1 && flags == 0)
+		return ret_errno(io_readv(t, true, fd, v, n));
+	return kernel_point(t, SYS_preadv2, fd, (long)v, n, offset, 0, flags);
+}
+ALIAS(preadv64v2, preadv2);
+
+static ssize_t write_at(struct task *t, int fd, long nr, long what, long n, off_t offset,
+			int flags)
+{
+	return ret_errno(
+	    attempt_by_door(t, true, fd, POLLOUT, nr, what, n, offset, 0, flags));
 }
 
 EXPORT ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
@@ -82,121 +331,29 @@ EXPORT ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
 
 	if (t == NULL)
 		return real.pwrite(fd, buf, n, offset);
-	return kernel_point(t, SYS_pwrite64, fd, (long)buf, (long)n, offset, 0, 0);
+	return write_at(t, fd, SYS_pwrite64, (long)buf, (long)n, offset, 0);
 }
 ALIAS(pwrite64, pwrite);
 ALIAS(__pwrite64, pwrite);
 
-/* --- sockets --------------------------------------------------------------------------- */
-
-EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+EXPORT ssize_t pwritev(int fd, const struct iovec *v, int n, off_t offset)
 {
 	struct task *t = task_self();
 
 	if (t == NULL)
-		return real.recv(fd, buf, n, flags);
-	return kernel_point(t, SYS_recvfrom, fd, (long)buf, (long)n, flags, 0, 0);
+		return real.pwritev(fd, v, n, offset);
+	return write_at(t, fd, SYS_pwritev, (long)v, n, offset, 0);
 }
+ALIAS(pwritev64, pwritev);
 
-EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t buf_size, int flags)
-{
-	struct task *t = task_self();
-
-	if (t == NULL || n > buf_size)
-		return real.__recv_chk(fd, buf, n, buf_size, flags);
-	return kernel_point(t, SYS_recvfrom, fd, (long)buf, (long)n, flags, 0, 0);
-}
-
-EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr,
-			socklen_t *addr_len)
+EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset, int flags)
 {
 	struct task *t = task_self();
 
 	if (t == NULL)
-		return real.recvfrom(fd, buf, n, flags, addr, addr_len);
-	return kernel_point(t, SYS_recvfrom, fd, (long)buf, (long)n, flags, (long)addr,
-			    (long)addr_len);
+		return real.pwritev2(fd, v, n, offset, flags);
+	if (offset == -1 && flags == 0)
+		return ret_errno(io_writev(t, true, fd, v, n));
+	return write_at(t, fd, SYS_pwritev2, (long)v, n, offset, flags);
 }
-
-EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t buf_size, int flags,
-			      struct sockaddr *addr, socklen_t *addr_len)
-{
-	struct task *t = task_self();
-
-	if (t == NULL || n > buf_size)
-		return real.__recvfrom_chk(fd, buf, n, buf_size, flags, addr, addr_len);
-	return kernel_point(t, SYS_recvfrom, fd, (long)buf, (long)n, flags, (long)addr,
-			    (long)addr_len);
-}
-
-EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.recvmsg(fd, msg, flags);
-	return kernel_point(t, SYS_recvmsg, fd, (long)msg, flags, 0, 0, 0);
-}
-
-EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.send(fd, buf, n, flags);
-	return kernel_point(t, SYS_sendto, fd, (long)buf, (long)n, flags, 0, 0);
-}
-ALIAS(__send, send);
-
-EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
-		      const struct sockaddr *addr, socklen_t addr_len)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.sendto(fd, buf, n, flags, addr, addr_len);
-	return kernel_point(t, SYS_sendto, fd, (long)buf, (long)n, flags, (long)addr,
-			    addr_len);
-}
-
-EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.sendmsg(fd, msg, flags);
-	return kernel_point(t, SYS_sendmsg, fd, (long)msg, flags, 0, 0, 0);
-}
-
-/* --- from descriptor to descriptor --------------------------------------------------------- */
-
-/* No cancellation point in glibc. */
-EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.sendfile(out, in, offset, n);
-	return kernel_door(t, SYS_sendfile, out, in, (long)offset, (long)n, 0, 0);
-}
-ALIAS(sendfile64, sendfile);
-
-EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n,
-		      unsigned flags)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.splice(in, in_offset, out, out_offset, n, flags);
-	return kernel_point(t, SYS_splice, in, (long)in_offset, out, (long)out_offset,
-			    (long)n, flags);
-}
-
-EXPORT ssize_t tee(int in, int out, size_t n, unsigned flags)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.tee(in, out, n, flags);
-	return kernel_point(t, SYS_tee, in, out, (long)n, flags, 0, 0);
-}
+ALIAS(pwritev64v2, pwritev2);

@@ -2,9 +2,11 @@
 /*
  * ipc.c: System V's queues and semaphores, and POSIX's queues.
  *
- * Other processes share them, so that all wait in the kernel (door 4).  System V's calls
- * fail with EINTR after any handler, SA_RESTART or not.
+ * Other processes share them.  System V's cannot be polled and wait in the kernel (door 4);
+ * they fail with EINTR after any handler, SA_RESTART or not.  POSIX's are descriptors, and
+ * park (door 2).
  */
+#include "attempt.h"
 #include "waiting.h"
 
 EXPORT ssize_t msgrcv(int queue, void *msg, size_t size, long type, int flags)
@@ -63,47 +65,94 @@ EXPORT int semtimedop(int set, struct sembuf *ops, size_t n,
 	return waiting_end(&w, r);
 }
 
-/* --- POSIX's queues: the deadlines are points in time -------------------------------------- */
+/* --- POSIX's queues ------------------------------------------------------------------------ */
 
-EXPORT ssize_t mq_receive(mqd_t queue, char *msg, size_t size, unsigned *prio)
+/*
+ * A queue is a descriptor, and can be polled.  The try is the call with a deadline long past:
+ * where it would wait it says ETIMEDOUT.  The program's deadlines are points in time.
+ */
+struct transfer {
+	long nr;
+	void *msg;
+	size_t size;
+	long prio; /* a number, or where it goes */
+};
+
+static long transfer_once(struct attempt *a, void *call)
 {
-	struct task *t = task_self();
+	const struct transfer *c = call;
+	struct timespec past = {0};
+	long r;
 
-	if (t == NULL)
-		return real.mq_receive(queue, msg, size, prio);
-	return kernel_point(t, SYS_mq_timedreceive, queue, (long)msg, (long)size,
-			    (long)prio, 0, 0);
+	if (attempt_is_refused(a))
+		return -EAGAIN;
+	r = raw(c->nr, a->fd, c->msg, c->size, c->prio, &past);
+	if (r != -ETIMEDOUT)
+		/* O_NONBLOCK's answer: attempt_wait() gives it again. */
+		return r;
+	return a->deadline <= now_ns() ? r : -EAGAIN;
+}
+
+static long transfer(struct task *t, mqd_t queue, short events, struct transfer c,
+		     const struct timespec *at)
+{
+	struct attempt a;
+	ns_t deadline;
+	long r;
+
+	r = -deadline_at(CLOCK_REALTIME, at, &deadline);
+	if (r == 0 && at != NULL && at->tv_sec < 0)
+		r = -EINVAL;
+	if (r < 0)
+		return ret_errno(r);
+	attempt_begin(&a, t, queue, events, true);
+	a.deadline = deadline;
+	r = attempt_run(&a, transfer_once, &c);
+	if (r == ATTEMPT_DOOR)
+		r = attempt_door(&a, c.nr, queue, (long)c.msg, (long)c.size, c.prio,
+				 (long)at, 0);
+	return ret_errno(attempt_end(&a, r));
 }
 
 EXPORT ssize_t mq_timedreceive(mqd_t queue, char *restrict msg, size_t size,
 			       unsigned *restrict prio,
 			       const struct timespec *restrict deadline)
 {
+	struct transfer c = {SYS_mq_timedreceive, msg, size, (long)prio};
 	struct task *t = task_self();
 
 	if (t == NULL)
 		return real.mq_timedreceive(queue, msg, size, prio, deadline);
-	return kernel_point(t, SYS_mq_timedreceive, queue, (long)msg, (long)size,
-			    (long)prio, (long)deadline, 0);
+	return transfer(t, queue, POLLIN, c, deadline);
 }
 
-EXPORT int mq_send(mqd_t queue, const char *msg, size_t size, unsigned prio)
+EXPORT ssize_t mq_receive(mqd_t queue, char *msg, size_t size, unsigned *prio)
 {
+	struct transfer c = {SYS_mq_timedreceive, msg, size, (long)prio};
 	struct task *t = task_self();
 
 	if (t == NULL)
-		return real.mq_send(queue, msg, size, prio);
-	return kernel_point(t, SYS_mq_timedsend, queue, (long)msg, (long)size, prio, 0,
-			    0);
+		return real.mq_receive(queue, msg, size, prio);
+	return transfer(t, queue, POLLIN, c, NULL);
 }
 
 EXPORT int mq_timedsend(mqd_t queue, const char *msg, size_t size, unsigned prio,
 			const struct timespec *deadline)
 {
+	struct transfer c = {SYS_mq_timedsend, (char *)msg, size, prio};
 	struct task *t = task_self();
 
 	if (t == NULL)
 		return real.mq_timedsend(queue, msg, size, prio, deadline);
-	return kernel_point(t, SYS_mq_timedsend, queue, (long)msg, (long)size, prio,
-			    (long)deadline, 0);
+	return (int)transfer(t, queue, POLLOUT, c, deadline);
+}
+
+EXPORT int mq_send(mqd_t queue, const char *msg, size_t size, unsigned prio)
+{
+	struct transfer c = {SYS_mq_timedsend, (char *)msg, size, prio};
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.mq_send(queue, msg, size, prio);
+	return (int)transfer(t, queue, POLLOUT, c, NULL);
 }

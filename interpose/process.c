@@ -11,7 +11,7 @@
  * worker's, and becomes the task's own for the length of the call, in which the task is not
  * preempted: it must not leave a worker behind with that mask.
  */
-#include "wrap.h"
+#include "popen.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,9 +31,21 @@ static void in_child(void)
 		fork_child();
 }
 
+static void prepare(void)
+{
+	before_fork();
+	popen_before_fork();
+}
+
+static void first_in_child(void)
+{
+	in_child();
+	popen_after_fork();
+}
+
 __attribute__((constructor)) static void watch_fork(void)
 {
-	pthread_atfork(before_fork, NULL, in_child);
+	pthread_atfork(prepare, popen_after_fork, first_in_child);
 }
 
 EXPORT pid_t fork(void)
@@ -278,21 +290,6 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file,
 	if (t == NULL)
 		return real.posix_spawnp(pid, file, actions, attr, argv, envp);
 	return spawn(t, real.posix_spawnp, pid, file, actions, attr, argv, envp);
-}
-
-/* Its spawn lies inside libc: the child gets the kernel thread's mask. */
-EXPORT FILE *popen(const char *command, const char *mode)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.popen(command, mode);
-	task_hold_spin(t, 1);
-	signal_expose_mask(t);
-	FILE *f = real.popen(command, mode);
-	signal_hide_mask(t);
-	task_hold_spin(t, -1);
-	return f;
 }
 
 /* --- system ---------------------------------------------------------------------------- */

@@ -30,9 +30,11 @@
 /* The header makes this another name of __xpg_sigpause. */
 #define sigpause sigpause_as_renamed
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <mqueue.h>
+#include <netdb.h>
 #include <poll.h>
 #include <resolv.h>
 #include <pthread.h>
@@ -44,9 +46,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/msg.h>
+#include <sys/random.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/sendfile.h>
@@ -120,6 +126,8 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 		const sigset_t *mask, size_t fds_size);
 
 __typeof__(connect) __connect;
+__typeof__(close) __close;
+__typeof__(dup2) __dup2;
 __typeof__(open) __open;
 __typeof__(open64) __open64;
 __typeof__(fcntl) __fcntl;

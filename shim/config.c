@@ -11,6 +11,7 @@ enum { FILE_MOST = 4096, PATH_MOST = 512 };
 static int gomaxprocs; /* 0: not said */
 static size_t stack_size;
 static int shake;
+bool shake_io;
 
 static int parse_shake(const char *text);
 
@@ -53,9 +54,10 @@ void config_read(char **envp)
 	else if (find(envp, "PGREEN_STACK") != NULL)
 		message("PGREEN_STACK is not a number of bytes: ignored");
 	shake = parse_shake(find(envp, "PGREEN_SHAKE"));
+	shake_io = (shake & SHAKE_IO) != 0;
 }
 
-/* "preempt", "handoff", or both with a comma. */
+/* Some of "preempt", "handoff" and "io", with commas. */
 static int parse_shake(const char *text)
 {
 	int shake = 0;
@@ -66,8 +68,10 @@ static int parse_shake(const char *text)
 		shake |= SHAKE_PREEMPT;
 	if (strstr(text, "handoff") != NULL)
 		shake |= SHAKE_HAND_OFF;
+	if (strstr(text, "io") != NULL)
+		shake |= SHAKE_IO;
 	if (shake == 0)
-		message("PGREEN_SHAKE wants preempt, handoff, or both: ignored");
+		message("PGREEN_SHAKE wants preempt, handoff, io, or several: ignored");
 	return shake;
 }
 

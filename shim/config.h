@@ -21,6 +21,7 @@ size_t config_stack_size(void);
 enum shake {
 	SHAKE_PREEMPT = 1,  /* preempt at every chance */
 	SHAKE_HAND_OFF = 2, /* hand processors off at every chance */
+	SHAKE_IO = 4,       /* tries of door 2 fail, or move less than they could */
 };
 int config_shake(void);
 

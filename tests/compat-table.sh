@@ -32,6 +32,7 @@ table() {
 		title["process"] = "Processes, users and groups"
 		title["signal"] = "Signals"
 		title["io"] = "Reading and writing"
+		title["socket"] = "Sockets"
 		title["poll"] = "Waiting for descriptors"
 		title["fd"] = "Descriptors"
 		title["ipc"] = "System V and POSIX queues"

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * attempt.c: the steps of a call that parks its task until a descriptor is ready.
+ */
+#include "attempt.h"
+#include "waiting.h"
+
+/* The kernel's names for what 64-bit programs ask for as SO_RCVTIMEO and SO_SNDTIMEO. */
+enum { RECV_TIMEOUT = 20, SEND_TIMEOUT = 21 };
+
+_Atomic bool timeouts_are_used, low_marks_are_used;
+
+/* --- what is known of a descriptor -------------------------------------------------------- */
+
+void attempt_learn(struct attempt *a, unsigned bit)
+{
+	if (a->hint != NULL)
+		atomic_fetch_or_explicit(a->hint, bit, memory_order_relaxed);
+}
+
+void attempt_forget(struct attempt *a)
+{
+	if (a->hint != NULL)
+		atomic_store_explicit(a->hint, 0, memory_order_relaxed);
+}
+
+static unsigned socket_kind(int fd)
+{
+	int type = 0;
+	socklen_t size = sizeof(type);
+
+	if (raw(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+		return KIND_FILE;
+	return type == SOCK_STREAM      ? KIND_STREAM
+	       : type == SOCK_SEQPACKET ? KIND_SEQPACKET
+					: KIND_DGRAM;
+}
+
+static unsigned kind_of(int fd)
+{
+	struct stat st;
+
+	/* For what is none the door is right: the call itself says so. */
+	if (raw(SYS_fstat, fd, &st) < 0)
+		return KIND_UNKNOWN;
+	switch (st.st_mode & S_IFMT) {
+	case S_IFSOCK:
+		return socket_kind(fd);
+	case S_IFIFO:
+		return KIND_PIPE;
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFLNK:
+	case S_IFBLK:
+		return KIND_FILE;
+	default:
+		return KIND_DEVICE;
+	}
+}
+
+unsigned attempt_kind(struct attempt *a)
+{
+	unsigned kind = KIND_FILE;
+
+	if (likely(a->hint != NULL))
+		kind = atomic_load_explicit(a->hint, memory_order_relaxed) & HINT_KIND;
+	if (unlikely(kind == KIND_UNKNOWN)) {
+		kind = kind_of(a->fd);
+		if (kind == KIND_UNKNOWN)
+			return KIND_FILE;
+		attempt_learn(a, kind);
+	}
+	a->is_socket = kind <= KIND_SEQPACKET;
+	return kind;
+}
+
+void data_advance(struct data *d, size_t size)
+{
+	if (d->buf != NULL && size < d->size) {
+		d->buf += size;
+		d->size -= size;
+		return;
+	}
+	if (d->buf != NULL) {
+		size -= d->size;
+		d->buf = NULL;
+		d->v += d->n > 0;
+		d->n -= d->n > 0;
+	}
+	for (; d->n > 0 && d->v->iov_len <= size; d->v++, d->n--)
+		size -= d->v->iov_len;
+	if (d->n > 0 && size > 0) {
+		d->buf = (char *)d->v->iov_base + size;
+		d->size = d->v->iov_len - size;
+	}
+}
+
+/* --- tries ------------------------------------------------------------------------------ */
+
+static long ready_events(const struct attempt *a)
+{
+	struct pollfd p = {.fd = a->fd, .events = a->events};
+	struct timespec none = {0};
+	long r = raw(SYS_ppoll, &p, 1, &none);
+
+	/* An error of poll's is the call's to find. */
+	return r == 0 ? 0 : r < 0 ? POLLERR : p.revents;
+}
+
+long attempt_ask(struct attempt *a)
+{
+	return ready_events(a) == 0 ? -EAGAIN : ATTEMPT_DOOR;
+}
+
+/*
+ * The kernel sends SIGPIPE and SIGXFSZ to the thread that writes: a worker, which blocks
+ * them.  They must not stay there: the next program that is started from this worker would
+ * inherit them.  A bound task's kernel thread is its own, and the kernel delivers.
+ */
+static void take_raised(struct task *t)
+{
+	uint64_t set = 1ULL << (SIGPIPE - 1) | 1ULL << (SIGXFSZ - 1);
+	struct timespec none = {0};
+	siginfo_t info;
+
+	if (!task_is_bound(t) &&
+	    raw(SYS_rt_sigtimedwait, &set, &info, &none, sizeof(set)) > 0)
+		signal_post(t, &info);
+}
+
+static inline bool may_have_raised(long r)
+{
+	return unlikely(r == -EPIPE || r == -EFBIG);
+}
+
+long attempt_raw_out(struct attempt *a, long nr, long b, long c, long d, long e, long f,
+		     long g)
+{
+	/* Preempted between the two it would go on in another kernel thread. */
+	task_hold_spin(a->t, 1);
+	long r = raw_call(nr, b, c, d, e, f, g);
+	if (may_have_raised(r))
+		take_raised(a->t);
+	task_hold_spin(a->t, -1);
+	return r;
+}
+
+/* --- the fault injector -------------------------------------------------------------------- */
+
+static uint32_t shake_number(void)
+{
+	static _Atomic uint32_t n;
+	uint32_t x = atomic_fetch_add_explicit(&n, 1, memory_order_relaxed) * 0x9e3779b9;
+
+	return x >> 16;
+}
+
+bool attempt_shakes(struct attempt *a)
+{
+	a->is_refused = !a->is_calm && shake_number() % 4 != 0;
+	return a->is_refused;
+}
+
+size_t attempt_shaken_size(size_t n)
+{
+	return n <= 1 || shake_number() % 4 == 0 ? n : 1 + shake_number() % (n - 1);
+}
+
+/* The wait after a try that was refused: false if there is nothing to wait for, so that the
+ * next must be in earnest. */
+static bool may_refuse(struct attempt *a)
+{
+	a->is_refused = false;
+	a->is_calm =
+	    (raw(SYS_fcntl, a->fd, F_GETFL) & O_NONBLOCK) || ready_events(a) == 0;
+	return !a->is_calm;
+}
+
+/* --- waiting ------------------------------------------------------------------------------ */
+
+/* A socket's timeout for this direction; 0: none. */
+static ns_t socket_timeout(const struct attempt *a)
+{
+	struct timeval tv = {0};
+	socklen_t size = sizeof(tv);
+	int name = a->events & POLLOUT ? SEND_TIMEOUT : RECV_TIMEOUT;
+
+	if (raw(SYS_getsockopt, a->fd, SOL_SOCKET, name, &tv, &size) < 0)
+		return 0;
+	return timespec_ns(
+	    &(struct timespec){.tv_sec = tv.tv_sec, .tv_nsec = tv.tv_usec * 1000});
+}
+
+static ns_t socket_deadline(struct attempt *a)
+{
+	unsigned for_ever =
+	    a->events & POLLOUT ? HINT_WAITS_FOR_EVER_OUT : HINT_WAITS_FOR_EVER_IN;
+
+	/* While this program sets no timeouts, only such sockets have one that it got with
+	 * one: looked at once.  Later, always: they may be known by several numbers. */
+	if (!timeouts_are_used && (!a->is_socket || attempt_knows(a, for_ever)))
+		return NO_DEADLINE;
+	ns_t timeout = socket_timeout(a);
+	if (timeout != 0)
+		return deadline_in(timeout);
+	if (a->is_socket)
+		attempt_learn(a, for_ever);
+	return NO_DEADLINE;
+}
+
+bool socket_low_mark(const struct attempt *a)
+{
+	int mark = 0;
+	socklen_t size = sizeof(mark);
+
+	return raw(SYS_getsockopt, a->fd, SOL_SOCKET, SO_RCVLOWAT, &mark, &size) == 0 &&
+	       mark > 1;
+}
+
+/* Waits on sockets with a timeout end after any handler (signal(7)). */
+static bool is_ended(struct attempt *a, bool has_timeout)
+{
+	bool must = is_interrupted(a->t, has_timeout, a->handlers);
+
+	a->handlers = signal_handlers_run(a->t);
+	return must;
+}
+
+static void set_cancel_point(const struct attempt *a, bool on)
+{
+	struct task_ext *ext = task_ext(a->t);
+
+	if (a->is_point)
+		task_set_cancel_point(a->t, on && !ext->cancel_disabled && !ext->exiting);
+}
+
+/* Whether the call waits at all: what its flags and options say when it begins to. */
+static long first_wait(struct attempt *a)
+{
+	long flags;
+
+	a->has_waited = true;
+	if (task_is_bound(a->t))
+		return ATTEMPT_DOOR;
+	flags = raw(SYS_fcntl, a->fd, F_GETFL);
+	if (flags < 0)
+		return flags;
+	if (flags & O_NONBLOCK)
+		return -EAGAIN;
+	a->deadline = socket_deadline(a);
+	return ATTEMPT_AGAIN;
+}
+
+/*
+ * What the wait was good for.  Some files are ready to poll and yet refuse: a datagram
+ * socket that sends to another whose queue is full.  Those wait in the kernel.  Often it
+ * only was that somebody else has been faster.
+ */
+static long look_again(struct attempt *a)
+{
+	if (fd_generation(a->fd) != a->generation)
+		return -EBADF;
+	/* The error is for the next call, as natively, if this one has moved anything: a try
+	 * would take it from the socket. */
+	if (a->done > 0 && a->is_socket && (ready_events(a) & POLLERR))
+		return -EPIPE;
+	if (a->n_fruitless < 4)
+		a->n_fruitless++;
+	else if (ready_events(a) != 0 && ++a->n_fruitless > 6)
+		return ATTEMPT_DOOR;
+	return ATTEMPT_AGAIN;
+}
+
+long attempt_wait(struct attempt *a)
+{
+	long r;
+
+	if (unlikely(a->is_refused) && !may_refuse(a))
+		return ATTEMPT_AGAIN;
+	if (!a->has_waited && (r = first_wait(a)) != ATTEMPT_AGAIN)
+		return r;
+	if (unlikely(signal_handlers_run(a->t) != a->handlers) &&
+	    is_ended(a, a->deadline != NO_DEADLINE))
+		return -EINTR;
+	set_cancel_point(a, true);
+	if (unlikely(shake_io) && shake_number() % 4 == 0)
+		r = -EINTR;
+	else
+		r = fd_wait(a->fd, a->events, a->generation, a->deadline);
+	bool is_cancelled = task_cancel_wanted(a->t);
+	set_cancel_point(a, false);
+	switch (r) {
+	case 0:
+		return look_again(a);
+	case -EINTR:
+		return is_cancelled || is_ended(a, a->deadline != NO_DEADLINE)
+			   ? -EINTR
+			   : ATTEMPT_AGAIN;
+	case -ETIMEDOUT:
+		return -EAGAIN;
+	case -EBADF:
+		return r;
+	default:
+		return ATTEMPT_DOOR;
+	}
+}
+
+long attempt_door(struct attempt *a, long nr, long b, long c, long d, long e, long f,
+		  long g)
+{
+	bool is_cancelled;
+	long r;
+
+	do {
+		set_cancel_point(a, true);
+		r = kernel_call(nr, b, c, d, e, f, g);
+		is_cancelled = task_cancel_wanted(a->t);
+		set_cancel_point(a, false);
+	} while (r == -EINTR && !is_cancelled && !is_ended(a, socket_timeout(a) != 0));
+	if (may_have_raised(r))
+		take_raised(a->t);
+	return r;
+}
+
+long attempt_by_door(struct task *t, bool is_point, int fd, short events, long nr, long c,
+		     long d, long e, long f, long g)
+{
+	struct attempt a;
+
+	attempt_begin(&a, t, fd, events, is_point);
+	return attempt_end(&a, attempt_door(&a, nr, fd, c, d, e, f, g));
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * popen.h: what close.c and process.c need of popen.c.
+ */
+#ifndef PGREEN_POPEN_H
+#define PGREEN_POPEN_H
+
+#include "wrap.h"
+
+/* If f is a pipe to a shell: closes it, waits for the shell and tells its status. */
+bool popen_close(FILE *f, int *status);
+
+/* Around fork: the child shall find nobody in the middle of popen(). */
+void popen_before_fork(void);
+void popen_after_fork(void);
+
+#endif

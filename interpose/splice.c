@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * splice.c: from descriptor to descriptor.
+ *
+ * The task parks until poll says that both ends are ready, and the call is then made by the
+ * kernel door: it waits there if it finds less than it wants.  Of a file, only as much as
+ * the socket that it goes to has room for is sent at a time, so that a slow reader does not
+ * keep the kernel thread.
+ */
+#include "io.h"
+
+#include <sys/sendfile.h>
+
+struct ends {
+	int in, out;
+};
+
+/* Waits for one end.  ATTEMPT_DOOR: it is ready, or cannot be waited for. */
+static long ask_once(struct attempt *a, void *call)
+{
+	(void)call;
+	return attempt_is_refused(a) ? -EAGAIN : attempt_ask(a);
+}
+
+static long wait_for_end(struct task *t, bool is_point, int fd, short events)
+{
+	struct attempt a;
+	long r;
+
+	attempt_begin(&a, t, fd, events, is_point);
+	r = attempt_run(&a, ask_once, NULL);
+	return r == ATTEMPT_DOOR ? 0 : attempt_end(&a, r);
+}
+
+static bool is_ready(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+	struct timespec none = {0};
+
+	return raw(SYS_ppoll, &p, 1, &none) != 0;
+}
+
+/* Until both are ready.  0, or -E; -EAGAIN: one of them has O_NONBLOCK or a timeout, and the
+ * call itself shall say so. */
+static long wait_for_both(struct task *t, bool is_point, struct ends e)
+{
+	long r;
+
+	do {
+		r = wait_for_end(t, is_point, e.in, POLLIN);
+		if (r == 0)
+			r = wait_for_end(t, is_point, e.out, POLLOUT);
+	} while (r == 0 && !is_ready(e.in, POLLIN));
+	return r == -EAGAIN ? 0 : r;
+}
+
+/* --- sendfile ---------------------------------------------------------------------------- */
+
+/* Poll reports room when a third of a stream's buffer is free. */
+static size_t room_of(int out)
+{
+	int size = 0;
+	socklen_t len = sizeof(size);
+
+	if (raw(SYS_getsockopt, out, SOL_SOCKET, SO_SNDBUF, &size, &len) < 0 || size <= 0)
+		return MOST_AT_ONCE;
+	return size / 4 > 4096 ? (size_t)size / 4 : 4096;
+}
+
+static long send_file(struct task *t, int out, int in, off_t *offset, size_t n)
+{
+	size_t done = 0;
+	long r;
+
+	do {
+		size_t part = n - done;
+
+		r = wait_for_end(t, false, out, POLLOUT);
+		if (r < 0 && r != -EAGAIN)
+			break;
+		size_t room = room_of(out);
+		if (part > room)
+			part = room;
+		r = attempt_by_door(t, false, out, POLLOUT, SYS_sendfile, in,
+				    (long)offset, (long)part, 0, 0);
+		if (r > 0)
+			done += (size_t)r;
+		if (r < (long)part)
+			break; /* the file's end, or the program's O_NONBLOCK */
+	} while (done < n);
+	return done > 0 ? (long)done : r;
+}
+
+/* No cancellation point in glibc. */
+EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.sendfile(out, in, offset, n);
+	return ret_errno(send_file(t, out, in, offset, n));
+}
+ALIAS(sendfile64, sendfile);
+
+/* --- pipes ------------------------------------------------------------------------------ */
+
+EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n,
+		      unsigned flags)
+{
+	struct task *t = task_self();
+	long r = 0;
+
+	if (t == NULL)
+		return real.splice(in, in_offset, out, out_offset, n, flags);
+	if (!(flags & SPLICE_F_NONBLOCK))
+		r = wait_for_both(t, true, (struct ends){in, out});
+	if (r == 0)
+		r = attempt_by_door(t, true, in, POLLIN, SYS_splice, (long)in_offset, out,
+				    (long)out_offset, (long)n, flags);
+	return ret_errno(r);
+}
+
+EXPORT ssize_t tee(int in, int out, size_t n, unsigned flags)
+{
+	struct task *t = task_self();
+	long r = 0;
+
+	if (t == NULL)
+		return real.tee(in, out, n, flags);
+	if (!(flags & SPLICE_F_NONBLOCK))
+		r = wait_for_both(t, true, (struct ends){in, out});
+	if (r == 0)
+		r = attempt_by_door(t, true, in, POLLIN, SYS_tee, out, (long)n, flags, 0,
+				    0);
+	return ret_errno(r);
+}
+
+/* One end of a pipe: whichever it is, only that is ever reported. */
+EXPORT ssize_t vmsplice(int fd, const struct iovec *v, size_t n, unsigned flags)
+{
+	struct task *t = task_self();
+	long r = 0;
+
+	if (t == NULL)
+		return real.vmsplice(fd, v, n, flags);
+	if (!(flags & SPLICE_F_NONBLOCK))
+		r = wait_for_end(t, true, fd, POLLIN | POLLOUT);
+	if (r == 0 || r == -EAGAIN)
+		r = attempt_by_door(t, true, fd, POLLOUT, SYS_vmsplice, (long)v, (long)n,
+				    flags, 0, 0);
+	return ret_errno(r);
+}
+
+/* Files alone. */
+EXPORT ssize_t copy_file_range(int in, off64_t *in_offset, int out, off64_t *out_offset,
+			       size_t n, unsigned flags)
+{
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.copy_file_range(in, in_offset, out, out_offset, n, flags);
+	return ret_errno(attempt_by_door(t, true, in, POLLIN, SYS_copy_file_range,
+					 (long)in_offset, out, (long)out_offset, (long)n,
+					 flags));
+}
