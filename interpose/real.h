@@ -38,6 +38,7 @@
 #include <poll.h>
 #include <resolv.h>
 #include <pthread.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -49,10 +50,16 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/fsuid.h>
+#include <sys/io.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/random.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/sendfile.h>
@@ -93,6 +100,10 @@ void _pthread_cleanup_push_defer(struct _pthread_cleanup_buffer *buf,
 void _pthread_cleanup_pop_restore(struct _pthread_cleanup_buffer *buf, int execute);
 
 __typeof__(nanosleep) __nanosleep;
+__typeof__(sched_setscheduler) __sched_setscheduler;
+__typeof__(sched_getscheduler) __sched_getscheduler;
+__typeof__(sched_getparam) __sched_getparam;
+int capset(cap_user_header_t header, const cap_user_data_t data);
 __typeof__(sched_yield) __sched_yield;
 
 __typeof__(fork) __fork;

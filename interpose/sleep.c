@@ -5,6 +5,7 @@
  * A sleep ends with EINTR after any handler, one with SA_RESTART too (signal(7)).  One
  * until a time of CLOCK_REALTIME does not notice that the clock is set meanwhile.
  */
+#include "schedule.h"
 #include "sleep.h"
 
 /* Parks until the deadline: 0, or -EINTR after a handler or for a cancel. */
@@ -72,15 +73,44 @@ static int sleep_in_kernel(struct task *t, clockid_t clock, int flags,
 	return r;
 }
 
+/* The least time between two looks at another task's CPU clock. */
+enum { CPU_CLOCK_LOOK_NS = 1000000 };
+
+/* Until t has used so much CPU time, which takes at least as long as is missing. */
+static int sleep_on_cpu_clock(struct task *t, struct task *whose, int flags,
+			      const struct timespec *time, struct timespec *left)
+{
+	ns_t until = timespec_ns(time), missing;
+	int r = 0;
+
+	if (!(flags & TIMER_ABSTIME))
+		until += task_cpu_ns(whose);
+	while ((missing = until - task_cpu_ns(whose)) > 0 && r == 0 &&
+	       !task_is_done(whose))
+		r = sleep_to(t, deadline_in(missing > CPU_CLOCK_LOOK_NS
+						? missing
+						: CPU_CLOCK_LOOK_NS));
+	if (r != 0 && left != NULL && !(flags & TIMER_ABSTIME))
+		*left = (struct timespec){missing / 1000000000, missing % 1000000000};
+	return r;
+}
+
 int sleep_on_clock(struct task *t, clockid_t clock, int flags,
 		   const struct timespec *time, struct timespec *left)
 {
-	if (!is_like_ours(clock))
+	struct task *whose = cpu_clock_task(t, clock);
+
+	/* Nobody can wait for the time that he uses himself. */
+	if (whose == t)
+		return -EINVAL;
+	if (!is_like_ours(clock) && whose == NULL)
 		return sleep_in_kernel(t, clock, flags, time, left);
 	if (time == NULL)
 		return -EFAULT;
 	if (!timespec_is_valid(time) || time->tv_sec < 0)
 		return -EINVAL;
+	if (whose != NULL)
+		return sleep_on_cpu_clock(t, whose, flags, time, left);
 	if (flags & TIMER_ABSTIME)
 		return sleep_to(t, deadline_on(clock, time));
 	return sleep_for(t, time, left);
@@ -93,8 +123,6 @@ EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *ti
 
 	if (t == NULL)
 		return real.clock_nanosleep(clock, flags, time, left);
-	if (clock == CLOCK_THREAD_CPUTIME_ID)
-		return EINVAL;
 	cancel_enter(t);
 	int r = sleep_on_clock(t, clock, flags, time, left);
 	cancel_leave(t, r != -EINTR);

@@ -8,6 +8,8 @@
  *
  * syscall() is no cancellation point.
  */
+#include "bind.h"
+#include "schedule.h"
 #include "signal.h"
 #include "sleep.h"
 #include "thread.h"
@@ -328,6 +330,8 @@ static long call_exit(struct task *t, int status)
 
 static long call(struct task *t, long nr, const long a[6])
 {
+	long result;
+
 	switch (nr) {
 	case SYS_futex:
 		return call_futex(t, a);
@@ -363,6 +367,8 @@ static long call(struct task *t, long nr, const long a[6])
 	case SYS_exit:
 		return call_exit(t, (int)a[0]);
 	default:
+		if (sched_call(t, nr, a, &result) || bind_call(t, nr, a, &result))
+			return result;
 		return call_kernel(t, nr, is_never_restarted(nr), a);
 	}
 }

@@ -7,8 +7,11 @@
 #include <resolv.h>
 #include <setjmp.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
+#include "bind.h"
+#include "schedule.h"
 #include "thread.h"
 
 /* --- waking the runtime ------------------------------------------------------------------ */
@@ -90,6 +93,7 @@ static int wake_runtime(void)
 	    .adopted = adopted,
 	    .exit_process = exit,
 	    .cancel_now = cancel_now,
+	    .asked = sched_asked,
 	    .clock_gettime = real.clock_gettime,
 	};
 	if (adopted_key == 0)
@@ -98,6 +102,8 @@ static int wake_runtime(void)
 	r = -runtime_start();
 	if (r == ENOSYS) /* and has said why */
 		runs_native = true;
+	if (r == 0)
+		native_look(self_task);
 	return r;
 }
 
@@ -135,6 +141,29 @@ _Noreturn void thread_end(struct task *t)
 	task_exit(ext->result);
 }
 
+/* A creator waits here until its task has what its attributes want. */
+struct creation {
+	struct wish wish;
+	_Atomic uint32_t told; /* a futex */
+	int error;
+};
+
+/* The new task's answer; false: it must not begin. */
+static bool can_begin(struct task *t)
+{
+	struct creation *c = task_ext(t)->creation;
+	int error;
+
+	if (likely(c == NULL || task_ext(t)->wish.what == 0))
+		return true;
+	error = sched_fulfil(t);
+	c->error = error;
+	/* Pairs with wait_for_creation(), which may be over as soon as it sees this. */
+	atomic_store_explicit(&c->told, 1, memory_order_release);
+	wake(&c->told, INT_MAX);
+	return error == 0;
+}
+
 static void *call_start(struct task *t)
 {
 	void *arg;
@@ -159,7 +188,7 @@ static void task_main(struct task *t)
 #pragma GCC diagnostic ignored "-Wstringop-overflow"
 	if (__sigsetjmp((struct __jmp_buf_tag *)&outermost.jump, 0) == 0)
 #pragma GCC diagnostic pop
-		ext->result = call_start(t);
+		ext->result = can_begin(t) ? call_start(t) : NULL;
 	thread_end(t);
 }
 
@@ -183,6 +212,8 @@ EXPORT void pthread_exit(void *result)
 
 /* The defaults, which libc keeps; asking it takes a lock and a copy, so remember. */
 static _Atomic size_t default_stack, default_guard;
+/* The program has set them: they may say more than sizes. */
+static _Atomic bool default_is_set;
 
 static void read_defaults(void)
 {
@@ -204,6 +235,8 @@ EXPORT int pthread_setattr_default_np(const pthread_attr_t *attr)
 	int r = real.pthread_setattr_default_np(attr);
 
 	default_stack = 0;
+	if (r == 0)
+		default_is_set = true;
 	return r;
 }
 
@@ -235,52 +268,34 @@ static void read_attr(const pthread_attr_t *attr, struct task_spec *spec)
 		memcpy(&spec->sigmask, &mask, sizeof(spec->sigmask));
 }
 
-static uint64_t attr_affinity(const pthread_attr_t *attr)
-{
-	cpu_set_t set;
-	uint64_t mask = 0;
-
-	CPU_ZERO(&set);
-	if (pthread_attr_getaffinity_np(attr, sizeof(set), &set) != 0 ||
-	    CPU_COUNT(&set) == CPU_SETSIZE)
-		return 0;
-	memcpy(&mask, &set, sizeof(mask));
-	return mask;
-}
-
-static void read_scheduling(const pthread_attr_t *attr, struct task_ext *ext)
-{
-	struct sched_param param;
-	int inherit = PTHREAD_INHERIT_SCHED, policy = 0;
-	uint64_t affinity = attr_affinity(attr);
-
-	if (affinity != 0)
-		ext->affinity = affinity;
-	pthread_attr_getinheritsched(attr, &inherit);
-	if (inherit != PTHREAD_EXPLICIT_SCHED)
-		return;
-	pthread_attr_getschedpolicy(attr, &policy);
-	pthread_attr_getschedparam(attr, &param);
-	ext->sched_policy = policy;
-	ext->sched_priority = param.sched_priority;
-}
-
 /* The new task's part of our state, before it may run. */
-static void prepare(struct task *t, const void *attr)
+static void prepare(struct task *t, const void *creation)
 {
-	struct task_ext *ext = task_ext(t), *own = task_ext(task_self());
+	struct task_ext *ext = task_ext(t);
 
-	ext->sched_policy = own->sched_policy;
-	ext->sched_priority = own->sched_priority;
-	ext->affinity = own->affinity;
-	if (attr != NULL)
-		read_scheduling(attr, ext);
+	ext->creation = (struct creation *)creation;
+	ext->wish = ext->creation->wish;
+}
+
+static int wait_for_creation(struct creation *c, pthread_t id, bool detached)
+{
+	void *result;
+
+	/* Pairs with can_begin(). */
+	while (atomic_load_explicit(&c->told, memory_order_acquire) == 0)
+		park_on(&c->told, 0, NO_DEADLINE);
+	if (c->error != 0 && !detached)
+		while (task_join(task_of(id), NO_DEADLINE, &result) == -EINTR)
+			;
+	return c->error;
 }
 
 int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *),
 		  void *arg, bool c11)
 {
 	struct task *self;
+	struct creation creation = {0};
+	pthread_attr_t defaults;
 	int r;
 
 	r = runs_native ? ENOSYS : wake_runtime();
@@ -298,11 +313,21 @@ int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void
 	    .start = start,
 	    .arg = arg,
 	    .prepare = prepare,
-	    .prepare_arg = attr,
+	    .prepare_arg = &creation,
 	};
-	if (attr != NULL)
+	bool has_defaults = attr == NULL && default_is_set;
+	if (has_defaults && pthread_getattr_default_np(&defaults) == 0)
+		attr = &defaults;
+	if (attr != NULL) {
 		read_attr(attr, &spec);
-	return -task_create(&spec, id);
+		creation.wish.what = sched_read_attr(attr, &creation.wish);
+	}
+	if (has_defaults && attr == &defaults)
+		pthread_attr_destroy(&defaults);
+	spec.bound = creation.wish.what != 0 || native_wants(self, (void *)start);
+	bool waits = creation.wish.what != 0;
+	r = -task_create(&spec, id);
+	return r == 0 && waits ? wait_for_creation(&creation, *id, spec.detached) : r;
 }
 
 EXPORT int pthread_create(pthread_t *id, const pthread_attr_t *attr,
@@ -397,7 +422,6 @@ EXPORT int pthread_getattr_np(pthread_t id, pthread_attr_t *attr)
 	struct task *t = green_task(id);
 	void *low;
 	size_t size, guard;
-	struct sched_param param = {0};
 
 	/* Main's stack is libc's to find, also when a forked child's main was a task. */
 	if (t == NULL || !task_has_stack(t))
@@ -408,33 +432,46 @@ EXPORT int pthread_getattr_np(pthread_t id, pthread_attr_t *attr)
 	pthread_attr_setguardsize(attr, guard);
 	pthread_attr_setdetachstate(attr, task_is_detached(t) ? PTHREAD_CREATE_DETACHED
 							      : PTHREAD_CREATE_JOINABLE);
-	param.sched_priority = task_ext(t)->sched_priority;
-	pthread_attr_setschedpolicy(attr, task_ext(t)->sched_policy);
-	pthread_attr_setschedparam(attr, &param);
+	sched_tell(t, attr);
 	return 0;
 }
 
 enum { NAME_SIZE = 16 }; /* the kernel's TASK_COMM_LEN */
 
+/* The process's name is its first kernel thread's. */
+static void name_process(const char *name, size_t n)
+{
+	int fd = real.open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	ssize_t r = real.write(fd, name, n);
+	(void)r;
+	close(fd);
+}
+
+void thread_set_name(struct task *t, const char *name)
+{
+	size_t n = strnlen(name, NAME_SIZE - 1);
+
+	memset(task_name(t), 0, NAME_SIZE);
+	memcpy(task_name(t), name, n);
+	if (task_is_main(t))
+		name_process(name, n);
+	if (t == task_self() && task_is_bound(t))
+		real.prctl(PR_SET_NAME, task_name(t));
+	native_look(t);
+}
+
 EXPORT int pthread_setname_np(pthread_t id, const char *name)
 {
 	struct task *t = green_task(id);
-	size_t n = strlen(name);
 
 	if (t == NULL)
 		return real.pthread_setname_np(id, name);
-	if (n >= NAME_SIZE)
+	if (strlen(name) >= NAME_SIZE)
 		return ERANGE;
-	memcpy(task_name(t), name, n + 1);
-	if (task_is_main(t)) {
-		/* The process's name is its first kernel thread's. */
-		int fd = real.open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
-		if (fd >= 0) {
-			ssize_t r = real.write(fd, name, n);
-			(void)r;
-			close(fd);
-		}
-	}
+	thread_set_name(t, name);
 	return 0;
 }
 
@@ -447,137 +484,6 @@ EXPORT int pthread_getname_np(pthread_t id, char *name, size_t size)
 	if (size < NAME_SIZE)
 		return ERANGE;
 	memcpy(name, task_name(t), NAME_SIZE);
-	return 0;
-}
-
-/* --- scheduling: as the program sees it -------------------------------------------------------------------- */
-
-static int check_policy(int policy, int priority)
-{
-	int low = sched_get_priority_min(policy), high = sched_get_priority_max(policy);
-
-	return low < 0 || priority < low || priority > high ? EINVAL : 0;
-}
-
-EXPORT int pthread_setschedparam(pthread_t id, int policy,
-				 const struct sched_param *param)
-{
-	struct task *t = green_task(id);
-	int r;
-
-	if (t == NULL)
-		return real.pthread_setschedparam(id, policy, param);
-	r = check_policy(policy, param->sched_priority);
-	if (r == 0) {
-		task_ext(t)->sched_policy = policy;
-		task_ext(t)->sched_priority = param->sched_priority;
-	}
-	return r;
-}
-
-EXPORT int pthread_getschedparam(pthread_t id, int *policy, struct sched_param *param)
-{
-	struct task *t = green_task(id);
-
-	if (t == NULL)
-		return real.pthread_getschedparam(id, policy, param);
-	*policy = task_ext(t)->sched_policy;
-	param->sched_priority = task_ext(t)->sched_priority;
-	return 0;
-}
-
-EXPORT int pthread_setschedprio(pthread_t id, int priority)
-{
-	struct task *t = green_task(id);
-	int r;
-
-	if (t == NULL)
-		return real.pthread_setschedprio(id, priority);
-	r = check_policy(task_ext(t)->sched_policy, priority);
-	if (r == 0)
-		task_ext(t)->sched_priority = priority;
-	return r;
-}
-
-EXPORT int pthread_setaffinity_np(pthread_t id, size_t size, const cpu_set_t *set)
-{
-	struct task *t = green_task(id);
-	cpu_set_t allowed;
-	uint64_t mask = 0, may = 0;
-
-	if (t == NULL)
-		return real.pthread_setaffinity_np(id, size, set);
-	sched_getaffinity(getpid(), sizeof(allowed), &allowed);
-	memcpy(&may, &allowed, sizeof(may));
-	memcpy(&mask, set, size < sizeof(mask) ? size : sizeof(mask));
-	if ((mask & may) == 0)
-		return EINVAL;
-	task_ext(t)->affinity = mask & may;
-	return 0;
-}
-
-EXPORT int pthread_getaffinity_np(pthread_t id, size_t size, cpu_set_t *set)
-{
-	struct task *t = green_task(id);
-	uint64_t mask;
-
-	if (t == NULL)
-		return real.pthread_getaffinity_np(id, size, set);
-	mask = task_ext(t)->affinity;
-	if (sched_getaffinity(getpid(), size, set) != 0)
-		return errno;
-	if (mask != 0) {
-		memset(set, 0, size);
-		memcpy(set, &mask, size < sizeof(mask) ? size : sizeof(mask));
-	}
-	return 0;
-}
-
-/* --- CPU time ---------------------------------------------------------------------------------------------- */
-
-/* The kernel's encoding of a thread's CPU clock: ~tid << 3 | per-thread, scheduler time. */
-enum { CLOCK_OF_THREAD = 6, CLOCK_KIND_MASK = 7 };
-
-EXPORT int pthread_getcpuclockid(pthread_t id, clockid_t *clock)
-{
-	struct task *t = green_task(id);
-
-	if (t == NULL)
-		return real.pthread_getcpuclockid(id, clock);
-	*clock = (clockid_t)(~(unsigned)task_tid(t) << 3 | CLOCK_OF_THREAD);
-	return 0;
-}
-
-/* The task whose CPU clock it is and whose time we keep, or NULL. */
-static struct task *task_of_clock(clockid_t clock)
-{
-	struct task *t = NULL;
-
-	if (likely(clock >= 0 && clock != CLOCK_THREAD_CPUTIME_ID) || !runtime_is_live())
-		return NULL;
-	if (clock == CLOCK_THREAD_CPUTIME_ID)
-		t = task_self();
-	else if ((clock & CLOCK_KIND_MASK) == CLOCK_OF_THREAD)
-		t = task_of_tid(~(clock >> 3));
-	return t != NULL && !task_is_bound(t) ? t : NULL;
-}
-
-EXPORT int clock_getres(clockid_t clock, struct timespec *ts)
-{
-	/* The kernel's answer for any thread. */
-	return real.clock_getres(
-	    task_of_clock(clock) != NULL ? CLOCK_THREAD_CPUTIME_ID : clock, ts);
-}
-
-EXPORT int clock_gettime(clockid_t clock, struct timespec *ts)
-{
-	struct task *t = task_of_clock(clock);
-
-	if (t == NULL)
-		return real.clock_gettime(clock, ts);
-	ns_t ns = task_cpu_ns(t);
-
-	*ts = (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
 	return 0;
 }
 

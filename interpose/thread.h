@@ -28,6 +28,9 @@ struct cleanup_frame {
 _Static_assert(sizeof(struct cleanup_frame) == sizeof(__pthread_unwind_buf_t),
 	       "programs allocate libc's size");
 
+/* thread.c: names t, with as much as the kernel would take of name. */
+void thread_set_name(struct task *t, const char *name);
+
 /* cancel.c: unwinds the calling task's stack and ends at the outermost frame registered,
  * or, when there is none (main), calls thread_end(). */
 _Noreturn void cancel_unwind(struct task *t);

@@ -42,6 +42,20 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/*
+ * What the kernel is to be told of a task's scheduling, by the task itself, which is bound
+ * then: see schedule.c.  Who writes it holds schedule.c's lock, or creates the task; the task
+ * itself clears `what`.
+ */
+struct wish {
+	_Atomic uint32_t what; /* bits of enum wish_kind; a futex */
+	int error;             /* what came of the last: 0 or an errno */
+	int policy, priority;
+	int nice;
+	uint64_t cpus[4];
+};
+enum wish_kind { WISH_BIND = 1, WISH_POLICY = 2, WISH_NICE = 4, WISH_CPUS = 8 };
+
 /* What interpose keeps of a task, in the storage that task_ext() gives: zero at first. */
 struct task_ext {
 	struct _Unwind_Exception exception; /* of its exit or cancel; see cancel.c */
@@ -55,10 +69,8 @@ struct task_ext {
 	_Atomic uint8_t cancel_async;
 	_Atomic uint8_t cancel_in_libc; /* as async, for the length of a call */
 	_Atomic uint8_t exiting;        /* it ends: no further cancel */
-	/* Scheduling attributes as the program sees them: anyone, last writer wins. */
-	_Atomic int sched_policy;
-	_Atomic int sched_priority;
-	_Atomic uint64_t affinity; /* CPUs 0 to 63; 0: never set */
+	struct wish wish;               /* see schedule.c */
+	struct creation *creation; /* while its creator waits for wish to be fulfilled */
 };
 _Static_assert(sizeof(struct task_ext) <= 128, "task_ext() promises 128 bytes");
 

@@ -10,6 +10,7 @@ enum { FILE_MOST = 4096, PATH_MOST = 512 };
 
 static int gomaxprocs; /* 0: not said */
 static size_t stack_size;
+static char native[512];
 static int shake;
 bool shake_io;
 
@@ -53,6 +54,11 @@ void config_read(char **envp)
 		stack_size = n;
 	else if (find(envp, "PGREEN_STACK") != NULL)
 		message("PGREEN_STACK is not a number of bytes: ignored");
+	const char *patterns = find(envp, "PGREEN_NATIVE");
+	if (patterns != NULL && strlen(patterns) < sizeof(native))
+		strcpy(native, patterns);
+	else if (patterns != NULL)
+		message("PGREEN_NATIVE is longer than 511 bytes: ignored");
 	shake = parse_shake(find(envp, "PGREEN_SHAKE"));
 	shake_io = (shake & SHAKE_IO) != 0;
 }
@@ -78,6 +84,11 @@ static int parse_shake(const char *text)
 int config_shake(void)
 {
 	return shake;
+}
+
+const char *config_native(void)
+{
+	return native;
 }
 
 size_t config_stack_size(void)

@@ -17,6 +17,9 @@ void config_set_gomaxprocs(int n);
 /* PGREEN_STACK in bytes, or 0: default stack size of tasks. */
 size_t config_stack_size(void);
 
+/* PGREEN_NATIVE, or an empty string. */
+const char *config_native(void);
+
 /* PGREEN_SHAKE: bits of enum shake, for tests. */
 enum shake {
 	SHAKE_PREEMPT = 1,  /* preempt at every chance */

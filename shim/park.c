@@ -208,8 +208,8 @@ int timers_fire(struct timer_heap *h, ns_t now)
 
 bool park_is_wanted(struct task *t)
 {
-	int want =
-	    ATTEND_SIGNAL | (t->cancel_point || t->cancel_anywhere ? ATTEND_CANCEL : 0);
+	int want = ATTEND_SIGNAL | ATTEND_ASK |
+		   (t->cancel_point || t->cancel_anywhere ? ATTEND_CANCEL : 0);
 
 	return (load_acquire(&t->attention) & want) != 0;
 }

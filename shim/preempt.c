@@ -198,7 +198,12 @@ static void handler(int sig, siginfo_t *info, void *context)
 		uint64_t mask = load_relaxed(&t->sigmask);
 
 		sys_sigmask(SIG_SETMASK, &mask, NULL);
+		t->interrupted = uc;
 		look_up(t);
+		t->interrupted = NULL;
+		/* As signal_run_handler() leaves it; a handler that jumped has done more. */
+		mask = load_relaxed(&t->sigmask);
+		memcpy(&uc->uc_sigmask, &mask, sizeof(mask));
 		return;
 	}
 	bool in_libc = libc_owns_pc(pc);
@@ -285,10 +290,16 @@ void runtime_leave_slow(struct task *t)
 			runtime_enter(t);
 			sched_leave(t, AFTER_REQUEUE);
 			store_relaxed(&t->worker->in_runtime, 0);
+			/* While it queued nobody could make it look. */
+			want |= load_acquire(&t->attention);
 		}
 	}
 	if (want & ATTEND_SIGNAL)
 		signal_deliver(t);
+	if (want & ATTEND_ASK) {
+		and_acq_rel(&t->attention, ~ATTEND_ASK);
+		host.asked(t);
+	}
 	if (want & ATTEND_CANCEL)
 		host.cancel_now(t);
 }

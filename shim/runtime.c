@@ -207,6 +207,11 @@ size_t runtime_stack_size(void)
 	return config_stack_size();
 }
 
+const char *runtime_native(void)
+{
+	return config_native();
+}
+
 bool runtime_is_live(void)
 {
 	return sched.live;

@@ -67,6 +67,7 @@ enum attention {
 	ATTEND_PREEMPT = 1, /* its time is up */
 	ATTEND_SIGNAL = 2,  /* a signal that it does not block is pending */
 	ATTEND_CANCEL = 4,  /* pthread_cancel was called for it */
+	ATTEND_ASK = 8,     /* task_ask() was */
 };
 
 enum task_life { TASK_FREE, TASK_LIVE, TASK_DONE };
@@ -163,7 +164,7 @@ struct task {
 	/* Time stamp ticks that it has used, up to the last switch from it; who runs it writes,
 	 * all read. */
 	_Atomic uint64_t cpu_tsc;
-	uint64_t run_start; /* time stamp of that switch */
+	_Atomic uint64_t run_start; /* time stamp of that switch; likewise */
 	/* When it stopped running: no other stop has the same, by which a dump knows that it has
 	 * not run meanwhile.  Owner only, dumps read. */
 	uint64_t left_tsc;
@@ -224,8 +225,8 @@ struct worker {
 	bool owned;
 	/* Owned, and its kernel thread may differ from the others': its task changed ids,
 	 * namespaces, priority or the like.  What inherits from it differs too, so it starts no
-	 * workers, and its task's threads are bound.  Owner only. */
-	bool apart;
+	 * workers, and its task's threads are bound.  Anyone sets it, while its task lives. */
+	_Atomic bool apart;
 	enum after_switch after;
 	_Atomic int preempt; /* a preemption was refused inside the runtime */
 	bool spinning;       /* looks for work and is counted in sched.n_spinning */
@@ -243,8 +244,10 @@ struct worker {
 	size_t signal_stack_size;
 	char *stack_top;
 	_Atomic uint32_t setid_done; /* set*id broadcast: see setid.c */
-	uint64_t cpu_seen;    /* its CPU clock at the last look, in ticks; itself */
-	uint64_t cpu_assumed; /* ticks that it seems to have run since; itself */
+	/* Its CPU time, in ticks, that tasks and itself have been charged with: written by
+	 * itself; and how much of it the kernel has not confirmed. */
+	_Atomic uint64_t cpu_known;
+	uint64_t cpu_assumed;
 	uint32_t random;             /* xorshift state: whom to steal from */
 	void
 	    *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
@@ -383,6 +386,9 @@ _Noreturn void worker_loop(struct worker *w);
 
 /* Brings t->cpu_tsc up to this moment.  By t itself, floating, inside the runtime. */
 void sched_count_cpu(struct task *t);
+
+/* Ticks that t, floating, has used; about, while somebody runs it.  Anyone. */
+uint64_t sched_cpu_so_far(struct task *t);
 
 /* The life of a worker that is started for a bound task. */
 _Noreturn void worker_run_bound(struct worker *w, struct task *t);

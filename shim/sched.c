@@ -270,7 +270,7 @@ void sched_kick(void)
 		proc_release(p);
 		/* Only now, when nobody seems to spin, may sysmon try. */
 		store_release(&sched.worker_failed, true);
-		if (self_task->worker->apart)
+		if (load_relaxed(&self_task->worker->apart))
 			sysmon_wake();
 	}
 }
@@ -335,9 +335,9 @@ static void finish_switch(struct worker *w)
 static uint64_t measure(struct worker *w, uint64_t most)
 {
 	uint64_t now = (uint64_t)((double)sys_cpu_ns() / sched.ns_per_tsc);
-	int64_t used = (int64_t)(now - w->cpu_seen - w->cpu_assumed);
+	int64_t used = (int64_t)(now - load_relaxed(&w->cpu_known));
 
-	w->cpu_seen = now;
+	store_relaxed(&w->cpu_known, now);
 	w->cpu_assumed = 0;
 	return used < 0 ? 0 : (uint64_t)used < most ? (uint64_t)used : most;
 }
@@ -345,24 +345,44 @@ static uint64_t measure(struct worker *w, uint64_t most)
 /* Charges t with what it has used of w up to tsc. */
 static inline void charge(struct worker *w, struct task *t, uint64_t tsc)
 {
-	uint64_t ticks = tsc - t->run_start;
+	uint64_t ticks = tsc - load_relaxed(&t->run_start);
 
-	if (unlikely(w->cpu_assumed + ticks > sched.assume_most))
+	if (unlikely(w->cpu_assumed + ticks > sched.assume_most)) {
 		ticks = measure(w, ticks);
-	else
+	} else {
 		w->cpu_assumed += ticks;
+		store_relaxed(&w->cpu_known, load_relaxed(&w->cpu_known) + ticks);
+	}
 	store_relaxed(&t->cpu_tsc, load_relaxed(&t->cpu_tsc) + ticks);
 }
 
 void sched_count_cpu(struct task *t)
 {
 	struct worker *w = load_relaxed(&t->worker);
-	uint64_t tsc = __builtin_ia32_rdtsc(), most = tsc - t->run_start;
+	uint64_t tsc = __builtin_ia32_rdtsc();
+	uint64_t most = tsc - load_relaxed(&t->run_start);
 
 	if (sched.ns_per_tsc > 0)
 		most = measure(w, most);
 	store_relaxed(&t->cpu_tsc, load_relaxed(&t->cpu_tsc) + most);
-	t->run_start = tsc;
+	store_relaxed(&t->run_start, tsc);
+}
+
+uint64_t sched_cpu_so_far(struct task *t)
+{
+	struct worker *w = load_relaxed(&t->worker);
+	uint64_t used = load_relaxed(&t->cpu_tsc), since = load_relaxed(&t->run_start);
+
+	if (w == NULL || load_acquire(&w->current) != t || sched.ns_per_tsc == 0)
+		return used;
+	uint64_t known = load_relaxed(&w->cpu_known);
+	int tid = load_relaxed(&w->tid);
+	uint64_t now = (uint64_t)((double)sys_cpu_ns_of(tid) / sched.ns_per_tsc);
+	/* It may have left the worker meanwhile, or come back. */
+	if (load_acquire(&w->current) != t || load_relaxed(&t->run_start) != since ||
+	    (int64_t)(now - known) < 0)
+		return load_relaxed(&t->cpu_tsc);
+	return used + (now - known);
 }
 
 /* Makes t the worker's current task, at time stamp tsc.  The switch itself follows. */
@@ -370,7 +390,7 @@ static inline void run(struct worker *w, struct proc *p, struct task *t, bool in
 		       uint64_t tsc)
 {
 	store_relaxed(&t->worker, w);
-	t->run_start = tsc;
+	store_relaxed(&t->run_start, tsc);
 	store_relaxed(&w->current, t);
 	if (!inherit)
 		store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
@@ -433,7 +453,7 @@ static inline void leave_for(struct task *t, struct worker *w, struct proc *p,
 		switch_to(&t->sp, next->sp, next->tcb);
 	} else {
 		store_relaxed(&w->current, NULL);
-		w->self.run_start = tsc;
+		store_relaxed(&w->self.run_start, tsc);
 		switch_to(&t->sp, w->self.sp, w->self.tcb);
 	}
 	finish_switch(load_relaxed(&t->worker));
@@ -965,8 +985,9 @@ static void stop_spinning(struct worker *w)
 
 _Noreturn void worker_loop(struct worker *w)
 {
-	w->cpu_seen = w->cpu_assumed = 0;
-	w->self.run_start = __builtin_ia32_rdtsc();
+	store_relaxed(&w->cpu_known, 0);
+	w->cpu_assumed = 0;
+	store_relaxed(&w->self.run_start, __builtin_ia32_rdtsc());
 	for (;;) {
 		struct proc *p = load_relaxed(&w->proc);
 

@@ -234,6 +234,9 @@ struct host {
 	int (*clock_gettime)(clockid_t clock, struct timespec *ts); /* libc's own */
 	/* Acts on a pending cancel, if the task allows it now; may not return. */
 	void (*cancel_now)(struct task *t);
+	/* Called by t after task_ask(t), outside the runtime, where its own code may be in the
+	 * middle of anything. */
+	void (*asked)(struct task *t);
 };
 extern struct host host __attribute__((visibility("hidden")));
 
@@ -249,6 +252,9 @@ bool runtime_is_running(void);
 
 /* PGREEN_STACK, or 0: bytes of stack for tasks whose creator does not say. */
 size_t runtime_stack_size(void);
+
+/* PGREEN_NATIVE: patterns with commas between them, or an empty string. */
+const char *runtime_native(void);
 
 /* Runs the destructors of the calling task's keys, as POSIX wants, and forgets its values.
  * Called by a task at its end, outside the runtime. */
@@ -318,6 +324,16 @@ long task_bind_call(struct task *t, long nr, long a, long b, long c, long d, lon
 
 /* A bound task's kernel thread; 0 for a floating one. */
 int task_kernel_tid(const struct task *t);
+
+/* A kernel thread that has what t's has: its own, or for a floating task one that no task
+ * can change.  0: the caller's own does. */
+int task_twin_tid(const struct task *t);
+
+/* Somebody changed the kernel thread of t, which is bound: as if t had by task_bind_call. */
+void task_set_apart(struct task *t);
+
+/* Makes t call host.asked() soon, wherever it is. */
+void task_ask(struct task *t);
 
 /* --- signals ----------------------------------------------------------------------- */
 

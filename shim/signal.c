@@ -816,11 +816,15 @@ static int wait_for_signal(struct task *t, uint64_t set, siginfo_t *info, ns_t d
 int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 {
 	uint32_t handlers = t->handlers_run;
+	/* A bound one takes them from the kernel itself: between it and sysmon they would lose
+	 * their order. */
+	bool counted = !is_bound(t);
 	int sig, r = 0;
 
 	set &= ~OURS;
 	store_relaxed(&t->sigwait, set);
-	count_waited(set, 1);
+	if (counted)
+		count_waited(set, 1);
 	/* Pairs with signal_post(): it sees the set, or we see its signal. */
 	fence_seq_cst();
 	while ((sig = take_for(t, set, info)) == 0) {
@@ -839,7 +843,8 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 	}
 	signal_take_eintr(t);
 	store_relaxed(&t->sigwait, 0);
-	count_waited(set, -1);
+	if (counted)
+		count_waited(set, -1);
 	return sig != 0 ? sig : r == -ETIMEDOUT ? -EAGAIN : -EINTR;
 }
 

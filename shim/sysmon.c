@@ -385,7 +385,7 @@ static bool remind(void)
 		/* A cancel is only urgent where libc blocks; elsewhere its time comes. */
 		int urgent = 0;
 		if (t != NULL)
-			urgent = ATTEND_SIGNAL |
+			urgent = ATTEND_SIGNAL | ATTEND_ASK |
 				 (load_relaxed(&t->in_door) ? ATTEND_CANCEL : 0);
 
 		if (urgent == 0 || !(load_relaxed(&t->attention) & urgent))

@@ -110,7 +110,7 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 	*id = (uintptr_t)t->tcb;
 
 	struct worker *w = runtime_enter(self);
-	if (spec->bound || w->apart)
+	if (spec->bound || load_relaxed(&w->apart))
 		r = worker_start_bound(t);
 	else
 		ready(t);
@@ -178,7 +178,7 @@ static void bind_here(struct task *t)
 	setid_inherit(w);
 	store_relaxed(&w->current, t);
 	store_relaxed(&w->in_runtime, 0);
-	w->apart = false;
+	store_relaxed(&w->apart, false);
 	w->owned = true;
 	/* Pairs with is_bound(). */
 	store_release(&t->bound, true);
@@ -250,7 +250,7 @@ ns_t task_cpu_ns(struct task *t)
 		sched_count_cpu(t);
 		runtime_leave(t);
 	}
-	return ticks_ns(load_relaxed(&t->cpu_tsc));
+	return ticks_ns(sched_cpu_so_far(t));
 }
 
 /* --- binding ------------------------------------------------------------------------- */
@@ -292,7 +292,7 @@ long task_bind_call(struct task *t, long nr, long a, long b, long c, long d, lon
 	long r = sys(nr, a, b, c, d, e);
 
 	if (r >= 0) {
-		w->apart = true;
+		store_relaxed(&w->apart, true);
 		if (!is_bound(t))
 			take_worker_over(t, w);
 	}
@@ -303,6 +303,16 @@ long task_bind_call(struct task *t, long nr, long a, long b, long c, long d, lon
 int task_kernel_tid(const struct task *t)
 {
 	return is_bound(t) ? t->kernel_tid : 0;
+}
+
+int task_twin_tid(const struct task *t)
+{
+	return is_bound(t) ? t->kernel_tid : load_relaxed(&sysmon_worker.tid);
+}
+
+void task_set_apart(struct task *t)
+{
+	store_relaxed(&t->worker->apart, true);
 }
 
 /* --- the end ------------------------------------------------------------------------ */
@@ -559,11 +569,11 @@ void task_set_cancel_point(struct task *t, bool on)
 
 /* --- cancel ------------------------------------------------------------------------- */
 
-void task_notice_cancel(struct task *t)
+static void notice(struct task *t, enum attention what)
 {
 	struct task *self = task_self();
 
-	or_acq_rel(&t->attention, ATTEND_CANCEL);
+	or_acq_rel(&t->attention, what);
 	store_release(&t->interrupt, 1);
 	runtime_enter(self);
 	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
@@ -573,6 +583,16 @@ void task_notice_cancel(struct task *t)
 	    load_relaxed(&w->current) == t)
 		preempt_worker(w);
 	runtime_leave(self);
+}
+
+void task_notice_cancel(struct task *t)
+{
+	notice(t, ATTEND_CANCEL);
+}
+
+void task_ask(struct task *t)
+{
+	notice(t, ATTEND_ASK);
 }
 
 bool task_at_wait(const struct task *t)

@@ -120,8 +120,10 @@ static struct worker *take_worker(void)
 	lock_release(&sched.lock);
 	if (w == NULL)
 		w = allocate_worker();
-	if (w != NULL)
-		w->owned = w->apart = w->spinning = false;
+	if (w == NULL)
+		return NULL;
+	w->owned = w->spinning = false;
+	store_relaxed(&w->apart, false);
 	return w;
 }
 
@@ -156,7 +158,8 @@ static bool worker_create(struct proc *p, bool spinning)
 {
 	struct worker *w;
 
-	if (self_task->worker->apart || load_relaxed(&sched.n_workers) >= WORKERS_MOST)
+	if (load_relaxed(&self_task->worker->apart) ||
+	    load_relaxed(&sched.n_workers) >= WORKERS_MOST)
 		return false;
 	w = take_worker();
 	if (w == NULL)
@@ -189,7 +192,7 @@ int worker_start_bound(struct task *t)
 	if (w == NULL)
 		return -EAGAIN;
 	w->owned = true;
-	w->apart = self_task->worker->apart;
+	store_relaxed(&w->apart, load_relaxed(&self_task->worker->apart));
 	store_relaxed(&w->proc, NULL);
 	store_relaxed(&w->given, NULL);
 	store_relaxed(&w->current, t);
