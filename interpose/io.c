@@ -7,7 +7,8 @@
  * memory, and nobody waits behind it where the disk is asked.  RWF_NOWAIT would save those
  * stores, and give up what the kernel promises: a read that found half of its pages in
  * memory would have to go on with a second call, and another task that reads the same open
- * file could get what lies between.
+ * file could get what lies between.  Reading at an offset, which has no such trouble, is
+ * offset.c's.
  */
 #include "io.h"
 
@@ -271,89 +272,3 @@ EXPORT int eventfd_write(int fd, eventfd_t value)
 {
 	return write(fd, &value, sizeof(value)) == sizeof(value) ? 0 : -1;
 }
-
-/* --- at an offset: only files have one ------------------------------------------------------ */
-
-EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t offset)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.pread(fd, buf, n, offset);
-	return kernel_point(t, SYS_pread64, fd, (long)buf, (long)n, offset, 0, 0);
-}
-ALIAS(pread64, pread);
-ALIAS(__pread64, pread);
-
-EXPORT ssize_t __pread_chk(int fd, void *buf, size_t n, off_t offset, size_t buf_size)
-{
-	struct task *t = task_self();
-
-	if (t == NULL || n > buf_size)
-		return real.__pread_chk(fd, buf, n, offset, buf_size);
-	return kernel_point(t, SYS_pread64, fd, (long)buf, (long)n, offset, 0, 0);
-}
-ALIAS(__pread64_chk, __pread_chk);
-
-EXPORT ssize_t preadv(int fd, const struct iovec *v, int n, off_t offset)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.preadv(fd, v, n, offset);
-	return kernel_point(t, SYS_preadv, fd, (long)v, n, offset, 0, 0);
-}
-ALIAS(preadv64, preadv);
-
-/* With offset -1 it is readv, with flags. */
-EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t offset, int flags)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.preadv2(fd, v, n, offset, flags);
-	if (offset == -1 && flags == 0)
-		return ret_errno(io_readv(t, true, fd, v, n));
-	return kernel_point(t, SYS_preadv2, fd, (long)v, n, offset, 0, flags);
-}
-ALIAS(preadv64v2, preadv2);
-
-static ssize_t write_at(struct task *t, int fd, long nr, long what, long n, off_t offset,
-			int flags)
-{
-	return ret_errno(
-	    attempt_by_door(t, true, fd, POLLOUT, nr, what, n, offset, 0, flags));
-}
-
-EXPORT ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.pwrite(fd, buf, n, offset);
-	return write_at(t, fd, SYS_pwrite64, (long)buf, (long)n, offset, 0);
-}
-ALIAS(pwrite64, pwrite);
-ALIAS(__pwrite64, pwrite);
-
-EXPORT ssize_t pwritev(int fd, const struct iovec *v, int n, off_t offset)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.pwritev(fd, v, n, offset);
-	return write_at(t, fd, SYS_pwritev, (long)v, n, offset, 0);
-}
-ALIAS(pwritev64, pwritev);
-
-EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset, int flags)
-{
-	struct task *t = task_self();
-
-	if (t == NULL)
-		return real.pwritev2(fd, v, n, offset, flags);
-	if (offset == -1 && flags == 0)
-		return ret_errno(io_writev(t, true, fd, v, n));
-	return write_at(t, fd, SYS_pwritev2, (long)v, n, offset, flags);
-}
-ALIAS(pwritev64v2, pwritev2);
