@@ -5,8 +5,12 @@
 #include "attempt.h"
 #include "waiting.h"
 
+#include <sys/sysmacros.h>
+
 /* The kernel's names for what 64-bit programs ask for as SO_RCVTIMEO and SO_SNDTIMEO. */
 enum { RECV_TIMEOUT = 20, SEND_TIMEOUT = 21 };
+
+enum { MEMORY_DEVICES = 1 }; /* the kernel's MEM_MAJOR */
 
 _Atomic bool timeouts_are_used, low_marks_are_used;
 
@@ -53,6 +57,9 @@ static unsigned kind_of(int fd)
 	case S_IFLNK:
 	case S_IFBLK:
 		return KIND_FILE;
+	case S_IFCHR:
+		/* null, zero, random and the like wait for nobody. */
+		return major(st.st_rdev) == MEMORY_DEVICES ? KIND_FILE : KIND_DEVICE;
 	default:
 		return KIND_DEVICE;
 	}
