@@ -27,6 +27,7 @@ __attribute__((visibility("default"))) struct pgreen_debug pgreen_debug = {
 	    [DEBUG_SIZE_PROC] = sizeof(struct proc),
 	    [DEBUG_SIZE_SCHED] = sizeof(struct sched),
 	},
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers' sizes are meant */
     .field = {DEBUG_FIELDS(FIELD)},
 };
 
@@ -51,6 +52,7 @@ SAME(DEBUG_WAIT_JOIN, WAIT_JOIN);
 SAME(DEBUG_WAIT_SLEEP, WAIT_SLEEP);
 SAME(DEBUG_WAIT_SIGNAL, WAIT_SIGNAL);
 SAME(DEBUG_WAIT_DESCRIPTOR, WAIT_DESCRIPTOR);
+SAME(DEBUG_WAIT_DISK, WAIT_DISK);
 
 void debug_publish(void)
 {

@@ -70,6 +70,7 @@ enum wait_kind {
 	WAIT_SLEEP,
 	WAIT_SIGNAL,
 	WAIT_DESCRIPTOR,
+	WAIT_DISK,
 };
 
 /* Says what t's next wait by park_on() or lock_slow() is for, and the object's address as the

@@ -215,11 +215,14 @@ static void submit(struct worker *w)
 	}
 }
 
-/* Parks, whatever signals come, until r has ended. */
-static void wait_for(struct task *t, struct request *r)
+/* Parks, whatever signals come, until r, a read of fd, has ended. */
+static void wait_for(struct task *t, struct request *r, int fd)
 {
+	store_relaxed(&t->wait_fd, fd);
+	t->wait.deadline = NO_DEADLINE;
 	for (;;) {
 		park_queue(t);
+		task_waits_for(t, WAIT_DISK, NULL);
 		/* Pairs with uring_reap(): it finds the waiter, or we its end. */
 		if (load_acquire(&r->ended))
 			park_cancel(t, 0);
@@ -227,6 +230,7 @@ static void wait_for(struct task *t, struct request *r)
 		if (load_acquire(&r->ended))
 			break;
 	}
+	store_relaxed(&t->wait_fd, -1);
 	/* It may still be about to wake us: never from a later wait. */
 	lock_acquire(&ring.lock);
 	lock_release(&ring.lock);
@@ -245,7 +249,7 @@ long disk_read(int fd, const struct iovec *v, int n, int64_t offset)
 		submit(w);
 		reap_here(w);
 		if (!load_acquire(&r.ended))
-			wait_for(t, &r);
+			wait_for(t, &r, fd);
 	}
 	runtime_leave(t);
 	return submitted && r.result >= 0 ? r.result : -ENOSYS;
