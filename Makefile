@@ -45,7 +45,7 @@ LIB_CFLAGS := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -fPIC -fvisibility=hidden -
 LIB_LDFLAGS := -shared -Wl,-z,defs -Wl,-z,now -Wl,-z,initfirst -Wl,--no-undefined-version
 CLI_CFLAGS  := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -pthread \
 	-DPGREEN_VERSION='"$(VERSION)"'
-CLI_LIBS    := -ljansson -lxxhash -ldl -lm
+CLI_LIBS    := -ljansson -lxxhash -lunwind-x86_64 -ldl -lm
 
 SYMBOLS := $(wildcard interpose/symbols.def)
 EXPORTS := $(if $(SYMBOLS),$(B)/exports.map)

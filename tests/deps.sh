@@ -8,7 +8,7 @@ set -eu
 
 group() {
 	case $1 in
-	@build) echo gcc libc6-dev make libjansson-dev libxxhash-dev ;;
+	@build) echo gcc libc6-dev make libjansson-dev libunwind-dev libxxhash-dev ;;
 	@check) echo bats bats-assert bats-support binutils procps util-linux ;;
 	@demo) echo pigz tar ;;
 	@bench) echo golang-go jq ;;

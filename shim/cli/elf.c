@@ -2,6 +2,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -139,6 +140,100 @@ bool elf_has_symbol(const struct elf *e, const char *name)
 		if (strcmp(string_at(e, all.names + all.sym[i].st_name), name) == 0)
 			return true;
 	return false;
+}
+
+/* Global before weak before local, and what programs call before what libc calls inside. */
+static int rank_of(const Elf64_Sym *sym, const char *name)
+{
+	static const int of_bind[] = {[STB_LOCAL] = 2, [STB_GLOBAL] = 0, [STB_WEAK] = 1};
+	int bind = ELF64_ST_BIND(sym->st_info),
+	    rank = bind <= STB_WEAK ? of_bind[bind] : 3;
+
+	return rank + 4 * (int)strspn(name, "_") +
+	       (ELF64_ST_TYPE(sym->st_info) == STT_NOTYPE ? 100 : 0);
+}
+
+static bool is_wanted_symbol(const Elf64_Sym *sym)
+{
+	int type = ELF64_ST_TYPE(sym->st_info);
+
+	return sym->st_shndx != SHN_UNDEF && sym->st_shndx != SHN_ABS &&
+	       (type == STT_FUNC || type == STT_OBJECT || type == STT_NOTYPE ||
+		type == STT_GNU_IFUNC);
+}
+
+size_t elf_each_of(const void *symbols, size_t n, const char *names, size_t names_size,
+		   void (*fn)(void *arg, const struct elf_symbol *), void *arg)
+{
+	const Elf64_Sym *sym = symbols;
+	size_t n_wanted = 0;
+
+	for (size_t i = 0; i < n; i++, sym++) {
+		if (!is_wanted_symbol(sym) || sym->st_name >= names_size ||
+		    !names[sym->st_name] ||
+		    !memchr(names + sym->st_name, 0, names_size - sym->st_name))
+			continue;
+		int type = ELF64_ST_TYPE(sym->st_info);
+		const char *name = names + sym->st_name;
+		struct elf_symbol s = {.at = sym->st_value,
+				       .size = sym->st_size,
+				       .name = name,
+				       .is_function = type != STT_OBJECT,
+				       .rank = rank_of(sym, name)};
+		fn(arg, &s);
+		n_wanted++;
+	}
+	return n_wanted;
+}
+
+size_t elf_each_symbol(const struct elf *e, bool dynamic,
+		       void (*fn)(void *arg, const struct elf_symbol *), void *arg)
+{
+	const Elf64_Shdr *s = section_of_type(e, dynamic ? SHT_DYNSYM : SHT_SYMTAB);
+	const Elf64_Shdr *names = s ? section(e, s->sh_link) : NULL;
+	const void *symbols = s ? bytes_at(e, s->sh_offset, s->sh_size) : NULL;
+	const char *text = names ? bytes_at(e, names->sh_offset, names->sh_size) : NULL;
+
+	if (!symbols || !text)
+		return 0;
+	return elf_each_of(symbols, s->sh_size / sizeof(Elf64_Sym), text, names->sh_size,
+			   fn, arg);
+}
+
+/* The build ID's bytes among the notes at @at, or NULL. */
+static const unsigned char *find_build_id(const unsigned char *at, size_t size, size_t *n)
+{
+	while (at && size >= sizeof(Elf64_Nhdr)) {
+		const Elf64_Nhdr *note = (const Elf64_Nhdr *)at;
+		size_t name = (note->n_namesz + 3UL) & ~3UL;
+		size_t whole = sizeof(*note) + name + ((note->n_descsz + 3UL) & ~3UL);
+
+		if (whole > size)
+			break;
+		if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
+		    memcmp(note + 1, "GNU", 4) == 0) {
+			*n = note->n_descsz;
+			return at + sizeof(*note) + name;
+		}
+		at += whole;
+		size -= whole;
+	}
+	return NULL;
+}
+
+void elf_build_id(const struct elf *e, char *digits, size_t size)
+{
+	const unsigned char *id = NULL;
+	const Elf64_Phdr *p;
+	size_t n = 0;
+
+	for (int i = 0; !id && (p = segment(e, i)); i++)
+		if (p->p_type == PT_NOTE)
+			id = find_build_id(bytes_at(e, p->p_offset, p->p_filesz),
+					   p->p_filesz, &n);
+	digits[0] = 0;
+	for (size_t i = 0; id && i < n && 2 * i + 2 < size; i++)
+		snprintf(digits + 2 * i, 3, "%02x", id[i]);
 }
 
 /* The number under which one needed library's entry knows @version, or 0. */

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct elf {
 	const unsigned char *data;
@@ -39,6 +40,27 @@ bool elf_has_symbol(const struct elf *e, const char *name);
 
 /* An undefined symbol that starts with @prefix and is bound to @version, or NULL. */
 const char *elf_wants(const struct elf *e, const char *prefix, const char *version);
+
+/* A symbol that the file defines; @at is its address before any relocation. */
+struct elf_symbol {
+	uint64_t at;
+	uint64_t size;
+	const char *name;
+	bool is_function;
+	int rank; /* of several for one address the least one names it best */
+};
+
+/* Calls @fn for each function and object that a table defines: all, or those that are left
+ * when the file is stripped (@dynamic).  Returns how many. */
+size_t elf_each_symbol(const struct elf *e, bool dynamic,
+		       void (*fn)(void *arg, const struct elf_symbol *), void *arg);
+
+/* The same for tables that were copied from a process: @n symbols, their names. */
+size_t elf_each_of(const void *symbols, size_t n, const char *names, size_t names_size,
+		   void (*fn)(void *arg, const struct elf_symbol *), void *arg);
+
+/* The build ID in hexadecimal digits, or "". */
+void elf_build_id(const struct elf *e, char *digits, size_t size);
 
 /* How many places look like a `syscall` instruction: an estimate. */
 int elf_count_syscalls(const struct elf *e);

@@ -4,6 +4,7 @@
 
 #include "compare.h"
 #include "doctor.h"
+#include "dump.h"
 #include "launch.h"
 #include "usage.h"
 
@@ -14,6 +15,7 @@ static const struct {
     {"run", launch_main},
     {"compare", compare_main},
     {"doctor", doctor_main},
+    {"dump", dump_main},
 };
 
 int main(int argc, char **argv)
