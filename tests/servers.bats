@@ -31,12 +31,15 @@ everywhere() {
 	done
 }
 
-# client ARGUMENT...: asks the server.  Leaves the JSON in output.
+# client ARGUMENT...: asks the server.  Leaves the JSON in output, and adds up in n_connections
+# and n_bytes.
 client() {
 	run --separate-stderr timeout 100 "$SAMPLES/client" -j -p "$server_pid" "$@" "$port"
 	echo "$output$stderr"
 	((status != 77)) || skip "$stderr"
 	assert_success
+	n_connections=$((${n_connections-0} + $(told connections)))
+	n_bytes=$((${n_bytes-0} + $(told bytes)))
 }
 
 # told NAME: the number in output.
@@ -44,10 +47,26 @@ told() {
 	sed -n "s/.*\"$1\": \([0-9.-]*\).*/\1/p" <<<"$output"
 }
 
-# few_kernel_threads HOW [MORE]: no more than processors and 4, or so many MORE.
-few_kernel_threads() {
-	[[ $1 == native || ! $PGREEN_LIB ]] && return
-	assert [ "$(told kernel_threads)" -le "$(($1 + ${2:-4}))" ]
+# client_of_few HOW ARGUMENT...: asks a server of which at most as many kernel threads as
+# processors and four are seen.  On a busy machine another may be seen for a while: one that
+# waits for a CPU looks like one that waits in the kernel.
+client_of_few() {
+	local how=$1 i
+	shift
+	for i in {1..5}; do
+		client "$@"
+		[[ $how != native && $PGREEN_LIB ]] || return 0
+		(($(told kernel_threads) > how + 4)) || return 0
+	done
+	fail "too many kernel threads, five times"
+}
+
+# stop_echo: what it counted is what the clients did.
+stop_echo() {
+	stop_server TERM
+	assert_equal "$output" "$(printf 'echo: listening on PORT\necho: %d connections, %d bytes' \
+		"$n_connections" "$n_bytes")"
+	n_connections=0 n_bytes=0
 }
 
 # ticks: the CPU time that the server has taken, in hundredths of a second.
@@ -66,13 +85,10 @@ descriptors() {
 
 echo_500() {
 	start_server "$1" echo
-	client -c 500 -m 64 -n 20000
+	client_of_few "$1" -c 500 -m 64 -n 20000
 	assert_equal "$(told requests)" 20500
-	few_kernel_threads "$1"
-	client -c 500 -m 500 -n 20000 -s 3000
-	few_kernel_threads "$1"
-	stop_server TERM
-	assert_output --partial "echo: 1000 connections, 62156000 bytes"
+	client_of_few "$1" -c 500 -m 500 -n 20000 -s 3000
+	stop_echo
 }
 
 @test "500 connections to echo, 64 and 500 requests in flight" {
@@ -81,11 +97,8 @@ echo_500() {
 
 echo_10000() {
 	start_server "$1" echo
-	client -c 10000 -m 64 -n 20000
-	assert_equal "$(told requests)" 30000
-	few_kernel_threads "$1"
-	stop_server TERM
-	assert_output --partial "echo: 10000 connections, 960000 bytes"
+	client_of_few "$1" -c 10000 -m 64 -n 20000
+	stop_echo
 }
 
 @test "10,000 connections to echo" {
@@ -98,7 +111,8 @@ http_200() {
 	[[ -e $file ]] || head -c 300000 /dev/urandom >"$file"
 	start_server "$1" http -d "$BATS_TEST_TMPDIR"
 	client -c 200 -m 50 -n 1000 -g /file -b "$file"
-	few_kernel_threads "$1" 20 # a file's read holds its kernel thread
+	# A file's read holds its kernel thread.
+	[[ $1 == native || ! $PGREEN_LIB ]] || assert [ "$(told kernel_threads)" -le "$(($1 + 20))" ]
 	stop_server TERM
 	assert_output --partial "http: 200 connections, 1200 requests"
 }
@@ -109,10 +123,8 @@ http_200() {
 
 large_messages() {
 	start_server "$1" echo
-	client -c 8 -m 8 -n 24 -s 2000000
-	few_kernel_threads "$1"
-	stop_server TERM
-	assert_output --partial "echo: 8 connections, 64000000 bytes"
+	client_of_few "$1" -c 8 -m 8 -n 24 -s 2000000
+	stop_echo
 }
 
 @test "messages that fill the sockets in both directions" {
@@ -130,8 +142,7 @@ stuck_clients() {
 		sockets+=("$socket")
 	done
 	sleep 0.3
-	client -c 20 -m 20 -n 2000
-	few_kernel_threads "$1"
+	client_of_few "$1" -c 20 -m 20 -n 2000
 	stop_server TERM # although ten of them do not read
 	for socket in "${sockets[@]}"; do
 		exec {socket}>&-
@@ -151,14 +162,13 @@ come_and_go() {
 		run "$SAMPLES/client" -c 50 -m 50 -n 50 "$port"
 		assert_success
 	done
-	client -c 50 -m 50 -n 0
-	few_kernel_threads "$1"
+	client_of_few "$1" -c 50 -m 50 -n 0
 	for ((i = 0; i < 200 && $(descriptors) > 10; i++)); do
 		sleep 0.05
 	done
 	assert [ "$(descriptors)" -le "$before" ]
-	stop_server TERM
-	assert_output --partial "echo: 1100 connections, $(((50 + 20 * 100 + 50) * 32)) bytes"
+	n_connections=$((n_connections + 20 * 50)) n_bytes=$((n_bytes + 20 * 100 * 32))
+	stop_echo
 }
 
 @test "connections that come and go leave nothing behind" {
@@ -189,6 +199,6 @@ idle_500() {
 		PGREEN_SHAKE=preempt,handoff start_server "$how" echo
 		client -c 50 -m 50 -n 3000
 		client -c 50 -m 10 -n 100 -s 100000
-		stop_server TERM
+		stop_echo
 	done
 }
