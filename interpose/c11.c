@@ -35,7 +35,8 @@ static pthread_cond_t *cond_of(cnd_t *c)
 
 EXPORT int thrd_create(thrd_t *id, thrd_start_t start, void *arg)
 {
-	int r = thread_create(id, NULL, (void *(*)(void *))(void *)start, arg, true);
+	int r = thread_create(id, NULL, (void *(*)(void *))(void *)start, arg, true,
+			      __builtin_return_address(0));
 
 	return r == ENOSYS ? real.thrd_create(id, start, arg) : thrd_error_of(r);
 }

@@ -11,6 +11,7 @@
  * worker's, and becomes the task's own for the length of the call, in which the task is not
  * preempted: it must not leave a worker behind with that mask.
  */
+#include "inlined.h"
 #include "popen.h"
 
 #include <stdarg.h>
@@ -27,8 +28,10 @@ static void before_fork(void)
 
 static void in_child(void)
 {
-	if (self_task != NULL)
-		fork_child();
+	if (self_task == NULL)
+		return;
+	fork_child();
+	inlined_fork_child();
 }
 
 static void prepare(void)

@@ -9,6 +9,7 @@
  * syscall() is no cancellation point.
  */
 #include "bind.h"
+#include "inlined.h"
 #include "schedule.h"
 #include "signal.h"
 #include "sleep.h"
@@ -371,6 +372,16 @@ static long call(struct task *t, long nr, const long a[6])
 			return result;
 		return call_kernel(t, nr, is_never_restarted(nr), a);
 	}
+}
+
+/* A call that was made without us: nobody there expects errno to change. */
+long serve_system_call(struct task *t, long nr, const long a[6])
+{
+	int saved_errno = errno;
+	long r = call(t, nr, a);
+
+	errno = saved_errno;
+	return r;
 }
 
 EXPORT long syscall(long nr, ...)

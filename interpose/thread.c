@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "bind.h"
+#include "inlined.h"
 #include "schedule.h"
 #include "thread.h"
 
@@ -94,6 +95,7 @@ static int wake_runtime(void)
 	    .exit_process = exit,
 	    .cancel_now = cancel_now,
 	    .asked = sched_asked,
+	    .system_call = serve_system_call,
 	    .clock_gettime = real.clock_gettime,
 	};
 	if (adopted_key == 0)
@@ -291,7 +293,7 @@ static int wait_for_creation(struct creation *c, pthread_t id, bool detached)
 }
 
 int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *),
-		  void *arg, bool c11)
+		  void *arg, bool c11, const void *caller)
 {
 	struct task *self;
 	struct creation creation = {0};
@@ -301,6 +303,7 @@ int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void
 	r = runs_native ? ENOSYS : wake_runtime();
 	if (r != 0)
 		return r;
+	inlined_look_at(caller);
 	self = task_self();
 	if (default_stack == 0)
 		read_defaults();
@@ -333,7 +336,7 @@ int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void
 EXPORT int pthread_create(pthread_t *id, const pthread_attr_t *attr,
 			  void *(*start)(void *), void *arg)
 {
-	int r = thread_create(id, attr, start, arg, false);
+	int r = thread_create(id, attr, start, arg, false, __builtin_return_address(0));
 
 	return r == ENOSYS ? real.pthread_create(id, attr, start, arg) : r;
 }

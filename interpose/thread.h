@@ -8,9 +8,9 @@
 #include "wrap.h"
 
 /* As pthread_create, for POSIX and C11 threads (c11: start returns int).  0 or an errno;
- * ENOSYS: threads are native, the real function serves. */
+ * ENOSYS: threads are native, the real function serves.  By the code at caller. */
 int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void *),
-		  void *arg, bool c11);
+		  void *arg, bool c11, const void *caller);
 
 /* Ends the calling thread: cleanup handlers and C++ destructors run on the way. */
 _Noreturn void thread_exit(void *result);

@@ -130,17 +130,7 @@ __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *
 		look_up(t);
 		t->interrupted = NULL;
 	}
-	/* rt_sigreturn sets mask and signal stack from the frame: let them be this worker's,
-	 * or the task's own if it has bound itself meanwhile. */
-	frame->stack = (stack_t){.ss_sp = t->worker->signal_stack,
-				 .ss_size = t->worker->signal_stack_size};
-	frame->sigmask = worker_sigmask;
-	if (is_bound(t)) {
-		frame->stack = t->altstack;
-		if (t->altstack.ss_size == 0)
-			frame->stack.ss_flags = SS_DISABLE;
-		frame->sigmask = load_relaxed(&t->sigmask);
-	}
+	signal_frame_settings(t, &frame->stack, &frame->sigmask);
 }
 
 /* Whether the registers are those of a futex wait that our signal has ended, or that will
@@ -195,14 +185,12 @@ static void handler(int sig, siginfo_t *info, void *context)
 	}
 	if (is_bound(t)) {
 		/* Its kernel thread is its own, and so is the stack we are on. */
-		uint64_t mask = load_relaxed(&t->sigmask);
-
-		sys_sigmask(SIG_SETMASK, &mask, NULL);
+		signal_set_kernel_mask(load_relaxed(&t->sigmask));
 		t->interrupted = uc;
 		look_up(t);
 		t->interrupted = NULL;
 		/* As signal_run_handler() leaves it; a handler that jumped has done more. */
-		mask = load_relaxed(&t->sigmask);
+		uint64_t mask = signal_kernel_mask(load_relaxed(&t->sigmask));
 		memcpy(&uc->uc_sigmask, &mask, sizeof(mask));
 		return;
 	}
@@ -262,6 +250,7 @@ void preempt_setup_thread(struct worker *w)
 	w->robust_list[0] = w->robust_list;
 	w->robust_list[1] = w->robust_list[2] = NULL;
 	sys(SYS_set_robust_list, w->robust_list, sizeof(w->robust_list));
+	dispatch_setup_thread();
 }
 
 void preempt_setup_sysmon(struct worker *w)

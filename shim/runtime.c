@@ -278,6 +278,7 @@ void fork_child(void)
 	sched.live = true;
 	sched.pid = sys(SYS_getpid);
 	sysmon_fork_child();
+	dispatch_fork_child();
 	setid_lock.word = 0;
 	resize_lock.word = 0;
 	park_fork_child();

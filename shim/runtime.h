@@ -530,6 +530,17 @@ void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
  * stack. */
 void signal_bind(struct task *t);
 
+/* What a bound task's kernel thread blocks: its mask, but for what must come through. */
+uint64_t signal_kernel_mask(uint64_t mask);
+void signal_set_kernel_mask(uint64_t mask);
+
+/* What rt_sigreturn shall set from a frame on t's stack: its worker's signal stack and mask,
+ * or the task's own if it is bound. */
+void signal_frame_settings(const struct task *t, stack_t *stack, uint64_t *mask);
+
+/* SIGSYS comes to dispatch_serve() from now on, whatever action the program has for it. */
+void signal_serve_calls(void);
+
 /* sysmon: routes what arrived for the process. */
 void signal_route(void);
 
@@ -548,6 +559,10 @@ void stacks_shrink(uint32_t most, ns_t patience);
 /* Held while kernel threads are started, and during a set*id broadcast. */
 extern struct lock setid_lock __attribute__((visibility("hidden")));
 void setid_handle(struct worker *w);
+
+/* The system call nr in every kernel thread, as setid_call. */
+long call_everywhere(long nr, long a, long b, long c, long d);
+
 void setid_inherit(struct worker *w);
 
 /* --- debug.c ----------------------------------------------------------------------- */
@@ -559,6 +574,15 @@ void debug_publish(void); /* once, before the runtime is awake */
 void task_publish(struct pgreen_debug *d);
 void slot_publish(struct pgreen_debug *d);
 void sysmon_publish(struct pgreen_debug *d);
+
+/* --- dispatch.c ------------------------------------------------------------------------ */
+
+/* A kernel thread's first act: what code of its own calls comes to us there too. */
+void dispatch_setup_thread(void);
+void dispatch_fork_child(void);
+
+/* In the handler of SIGSYS, on the caller's own stack: makes the call that was stopped. */
+void dispatch_serve(struct task *t, void *context);
 
 /* --- diag.c ------------------------------------------------------------------------ */
 _Noreturn void fatal(const char *what, long value);

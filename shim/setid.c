@@ -14,7 +14,7 @@
 
 struct lock setid_lock;
 
-static long call_nr, call_args[3];
+static long call_nr, call_args[4];
 static _Atomic uint32_t
     round_now; /* a worker has done its part when its mark equals it */
 
@@ -25,8 +25,8 @@ void setid_handle(struct worker *w)
 
 	if (load_relaxed(&w->setid_done) == round)
 		return;
-	if (sys(call_nr, call_args[0], call_args[1], call_args[2]) < 0)
-		fatal("a kernel thread could not change its ids", call_nr);
+	if (sys(call_nr, call_args[0], call_args[1], call_args[2], call_args[3]) < 0)
+		fatal("a system call failed in one kernel thread alone", call_nr);
 	store_release(&w->setid_done, round);
 	sys_futex_wake(&w->setid_done, 1);
 }
@@ -85,13 +85,18 @@ static void acquire_settled(void)
 
 long setid_call(long nr, long a, long b, long c)
 {
+	return call_everywhere(nr, a, b, c, 0);
+}
+
+long call_everywhere(long nr, long a, long b, long c, long d)
+{
 	struct task *t = task_self();
 
 	/* Inside the runtime, where the task stays on this worker, and under the lock: of two
 	 * that call at once every kernel thread makes both calls in the same order. */
 	runtime_enter(t);
 	acquire_settled();
-	long r = sys(nr, a, b, c);
+	long r = sys(nr, a, b, c, d);
 	if (r < 0) {
 		lock_release(&setid_lock);
 		runtime_leave(t);
@@ -101,6 +106,7 @@ long setid_call(long nr, long a, long b, long c)
 	call_args[0] = a;
 	call_args[1] = b;
 	call_args[2] = c;
+	call_args[3] = d;
 	uint32_t round = load_relaxed(&round_now) + 1;
 	store_relaxed(&t->worker->setid_done, round);
 	store_release(&round_now, round);

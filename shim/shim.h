@@ -202,6 +202,13 @@ long kernel_call(long nr, long a, long b, long c, long d, long e, long f);
 void enter_kernel(void);
 void leave_kernel(void);
 
+/*
+ * From here on the system calls that the code in [low, low + size) makes by instructions of
+ * its own go to host.system_call.  One such range.  0, -EBUSY: there is another; -EINVAL:
+ * this kernel cannot do it.
+ */
+int calls_dispatch(uintptr_t low, size_t size);
+
 /* --- a task's life ------------------------------------------------------------------ */
 
 struct task_spec {
@@ -233,6 +240,8 @@ struct host {
 	/* libc's exit(). */
 	void (*exit_process)(int status);
 	int (*clock_gettime)(clockid_t clock, struct timespec *ts); /* libc's own */
+	/* A system call that the task's code made by an instruction of its own: -E. */
+	long (*system_call)(struct task *t, long nr, const long args[6]);
 	/* Acts on a pending cancel, if the task allows it now; may not return. */
 	void (*cancel_now)(struct task *t);
 	/* Called by t after task_ask(t), outside the runtime, where its own code may be in the

@@ -486,6 +486,19 @@ static uintptr_t altstack_top(const struct task *t, unsigned long flags, uintptr
 	return (uintptr_t)t->altstack.ss_sp + t->altstack.ss_size;
 }
 
+static bool serves_calls; /* SIGSYS may be a call that was stopped: see dispatch.c */
+
+uint64_t signal_kernel_mask(uint64_t mask)
+{
+	return serves_calls ? mask & ~SIG_BIT(SIGSYS) : mask;
+}
+
+void signal_set_kernel_mask(uint64_t mask)
+{
+	mask = signal_kernel_mask(mask);
+	sys_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
 /* With the task's mask as POSIX wants it.  sp is where the interrupted code stood. */
 static void call_handler(struct task *t, const struct kernel_sigaction *act, int sig,
 			 siginfo_t *info, ucontext_t *uc, uintptr_t sp)
@@ -508,7 +521,7 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 
 	store_relaxed(&t->sigmask, during);
 	if (is_bound(t))
-		sys_sigmask(SIG_SETMASK, &during, NULL);
+		signal_set_kernel_mask(during);
 	if (top != 0)
 		call_on_stack((void *)(top & ~(uintptr_t)15), act->handler, sig, info,
 			      uc);
@@ -540,7 +553,7 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 	/* The kernel blocked more while the handler ran. */
 	uint64_t mask = load_relaxed(&t->sigmask);
 	if (is_bound(t))
-		sys_sigmask(SIG_SETMASK, &mask, NULL);
+		signal_set_kernel_mask(mask);
 }
 
 void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
@@ -601,6 +614,37 @@ static void deliver_bound(struct task *t, int sig, siginfo_t *info, ucontext_t *
 	memcpy(&uc->uc_sigmask, &kernel_mask, sizeof(kernel_mask));
 }
 
+void signal_frame_settings(const struct task *t, stack_t *stack, uint64_t *mask)
+{
+	if (!is_bound(t)) {
+		*stack = (stack_t){.ss_sp = t->worker->signal_stack,
+				   .ss_size = t->worker->signal_stack_size};
+		*mask = worker_sigmask;
+		return;
+	}
+	*stack = t->altstack;
+	if (t->altstack.ss_size == 0)
+		stack->ss_flags = SS_DISABLE;
+	*mask = signal_kernel_mask(load_relaxed(&t->sigmask));
+}
+
+/* On the task's own stack, with the kernel thread's mask as it was: it may switch here. */
+static void handle_sigsys(struct task *t, siginfo_t *info, ucontext_t *uc)
+{
+	enum { SYS_USER_DISPATCH_CODE = 2 }; /* asm-generic/siginfo.h */
+	uint64_t mask;
+
+	if (info->si_code == SYS_USER_DISPATCH_CODE)
+		dispatch_serve(t, uc);
+	else if (is_bound(t))
+		deliver_bound(t, SIGSYS, info, uc);
+	else
+		signal_run_handler(t, SIGSYS, info, uc);
+	/* It may have changed workers, or bound itself, meanwhile. */
+	signal_frame_settings(t, &uc->uc_stack, &mask);
+	memcpy(&uc->uc_sigmask, &mask, sizeof(mask));
+}
+
 static void trampoline(int sig, siginfo_t *info, void *context)
 {
 	struct task *t = self_task;
@@ -608,6 +652,10 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 
 	if (t == &sysmon_worker.self) {
 		queue_for_process(info);
+		return;
+	}
+	if (sig == SIGSYS && serves_calls && t != NULL && t != &t->worker->self) {
+		handle_sigsys(t, info, uc);
 		return;
 	}
 	if (t == NULL)
@@ -636,7 +684,7 @@ void signal_bind(struct task *t)
 	uint64_t mask = load_relaxed(&t->sigmask);
 
 	sys(SYS_sigaltstack, t->altstack.ss_size != 0 ? &t->altstack : &none, 0);
-	sys_sigmask(SIG_SETMASK, &mask, NULL);
+	signal_set_kernel_mask(mask);
 }
 
 int signal_altstack(struct task *t, const stack_t *stack, stack_t *old)
@@ -677,7 +725,14 @@ static int install(int sig, const struct kernel_sigaction *act)
 {
 	struct kernel_sigaction ours = *act;
 
-	if (has_handler(act)) {
+	if (sig == SIGSYS && serves_calls) {
+		/* Whatever the program wants: see handle_sigsys(). */
+		ours = (struct kernel_sigaction){
+		    .handler = (void *)trampoline,
+		    .flags = SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG | SA_NODEFER,
+		    .restorer = (void *)signal_restorer,
+		};
+	} else if (has_handler(act)) {
 		ours.handler = (void *)trampoline;
 		/* SA_ONSTACK: a fault may be a full stack; a worker's signal stack is ours. */
 		ours.flags = SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG | SA_ONSTACK |
@@ -686,6 +741,14 @@ static int install(int sig, const struct kernel_sigaction *act)
 		ours.mask = ~SYNCHRONOUS;
 	}
 	return sys_sigaction(sig, &ours, NULL);
+}
+
+void signal_serve_calls(void)
+{
+	signals_lock();
+	serves_calls = true;
+	install(SIGSYS, &actions[SIGSYS]);
+	signals_unlock();
 }
 
 static void drop_locked(struct pending_signals *p, uint64_t set)
@@ -739,7 +802,7 @@ void signal_set_mask(struct task *t, uint64_t mask)
 		return;
 	store_relaxed(&t->sigmask, mask);
 	if (is_bound(t))
-		sys_sigmask(SIG_SETMASK, &mask, NULL);
+		signal_set_kernel_mask(mask);
 	set_class(t);
 	/* A fault that the program blocks is fatal natively too: see trampoline(). */
 	if ((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) & ~mask)

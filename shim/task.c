@@ -187,7 +187,7 @@ static void bind_here(struct task *t)
 struct task *task_self_slow(void)
 {
 	const struct task_spec spec = {0};
-	uint64_t all = ~0ULL, mask;
+	uint64_t all = ~0ULL, mask = 0;
 
 	if (!sched.live)
 		return NULL;
@@ -200,12 +200,13 @@ struct task *task_self_slow(void)
 	t->tcb = read_fs_base();
 	t->tid = sys(SYS_gettid);
 	bind_here(t);
+	dispatch_setup_thread();
 	store_relaxed(&t->sigmask, mask);
 	sys(SYS_prctl, 16 /* PR_GET_NAME */, t->name);
 	publish(t);
 	signal_task_start(t);
 	self_task = t;
-	sys_sigmask(SIG_SETMASK, &mask, NULL);
+	signal_set_kernel_mask(mask);
 	if (host.adopted != NULL)
 		host.adopted(t);
 	return t;

@@ -11,6 +11,10 @@ load helpers
 
 setup_file() {
 	build_prog runtimes
+	build_prog inlined
+	"${CC:-cc}" -O2 -g -std=gnu11 -D_GNU_SOURCE -pthread -fPIC -shared -DLIBRARY \
+		-o "$BATS_FILE_TMPDIR/libgomp-like.so" "$BATS_TEST_DIRNAME/progs/inlined.c"
+	export INLINED_LIBRARY=$BATS_FILE_TMPDIR/libgomp-like.so
 }
 
 setup() {
@@ -80,6 +84,26 @@ few_threads() {
 
 @test "a collector stops all threads by signals, and finds all that is on their stacks" {
 	everywhere "$BATS_FILE_TMPDIR/runtimes" collector
+}
+
+@test "a library's own futexes park threads, wake them, and answer as the kernel" {
+	local name
+	for name in team answers; do
+		everywhere "$BATS_FILE_TMPDIR/inlined" "$name"
+	done
+}
+
+@test "also when threads wait there already, and in children" {
+	local name
+	for name in late children; do
+		everywhere "$BATS_FILE_TMPDIR/inlined" "$name"
+	done
+}
+
+@test "and SIGSYS is still the program's" {
+	ulimit -c 0
+	everywhere "$BATS_FILE_TMPDIR/inlined" sigsys
+	assert_equal "$(tail -n 1 native.outcome)" 'status 159'
 }
 
 # ---- languages --------------------------------------------------------------------

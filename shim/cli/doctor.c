@@ -93,7 +93,7 @@ static int examine_file(const char *path)
 	if (n && strncmp(name, "libgomp.so", 10) == 0)
 		finding(FINDING_NOTE, "OpenMP",
 			"libgomp waits by a system call of its own, and spins before: "
-			"correct, slower");
+			"correct, and slower than native before Linux 6.16");
 	old = elf_wants(&e, "pthread_cond_", "GLIBC_2.2.5");
 	if (old)
 		finding(FINDING_NO, "old symbols",
