@@ -54,6 +54,10 @@ everywhere() {
 	everywhere computing
 }
 
+@test "also one that was queued just then, and computes alone from then on" {
+	everywhere computing-alone
+}
+
 @test "pthread_kill, raise, kill and tgkill fail as they should" {
 	everywhere errors
 }

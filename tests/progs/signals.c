@@ -447,6 +447,37 @@ static void test_parked(void)
 	join(locks);
 }
 
+static sem_t reached;
+
+static void note_and_post(int sig)
+{
+	note(sig);
+	sem_post(&reached);
+}
+
+/* The signal comes while the thread is queued, in the middle of its computation, and then
+ * nothing happens that would make it look up once more. */
+static void test_computing_alone(void)
+{
+	struct timespec end;
+
+	handle(SIGUSR1, note_and_post, 0);
+	sem_init(&reached, 0, 0);
+	pthread_t thread = start(compute, NULL);
+	for (int i = 0; i < ROUNDS; i++) {
+		for (long long at = now_ms() + 20; now_ms() < at;)
+			;
+		CHECK_OK(pthread_kill(thread, SIGUSR1));
+		clock_gettime(CLOCK_REALTIME, &end);
+		end.tv_sec += 15;
+		while (sem_timedwait(&reached, &end) != 0)
+			CHECK(errno == EINTR);
+		CHECK(pthread_equal(handled_by, thread));
+	}
+	stop = true;
+	join(thread);
+}
+
 static void test_computing(void)
 {
 	handle(SIGUSR1, note, 0);
@@ -1094,6 +1125,7 @@ int main(int argc, char **argv)
 	    {"jump", test_jump},
 	    {"parked", test_parked},
 	    {"computing", test_computing},
+	    {"computing-alone", test_computing_alone},
 	    {"errors", test_errors},
 	    {"tids", test_tids},
 	    {"sigwait", test_sigwait},
