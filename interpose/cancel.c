@@ -241,7 +241,7 @@ static _Noreturn void act(struct task *t)
 {
 	struct task_ext *ext = task_ext(t);
 
-	ext->exiting = 1;
+	end_begins(t);
 	ext->result = PTHREAD_CANCELED;
 	if (ext->cancel_in_libc)
 		cancel_leave_libc(t);
@@ -249,6 +249,49 @@ static _Noreturn void act(struct task *t)
 	task_set_cancel_point(t, false);
 	task_set_cancel_anywhere(t, false);
 	cancel_unwind(t);
+}
+
+void end_begins(struct task *t)
+{
+	task_ext(t)->exiting = 1;
+	libc_allow_cancel(false);
+}
+
+/* Called by libc's unwinding, with libc's frames still on the stack. */
+static void cancelled_in_libc(void *arg)
+{
+	struct task *t = arg;
+
+	/* Our own unwinding calls it too, as the outermost of libc's buffers. */
+	if (task_ext(t)->exiting)
+		return;
+	*libc_cleanup_buffers() = NULL; /* the others have been called */
+	act(t);
+}
+
+/*
+ * Libc's functions that are cancellation points inside (fgets, lockf, syslog) look at libc's
+ * record of a cancel, which task_notice_cancel keeps, and unwind by libc's own means: those
+ * know nothing of our frames.  But they call a thread's cleanup buffers first, if the
+ * unwinding is to stop at once: so we are called, as from where the cancel acted.
+ */
+void cancel_in_libc_too(struct task *t, struct libc_points *p)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wstringop-overflow"
+	if (__sigsetjmp((struct __jmp_buf_tag *)&p->jump, 0) != 0)
+		abort(); /* nobody jumps there */
+#pragma GCC diagnostic pop
+	if (!libc_unwind_at_once(&p->jump, p))
+		return;
+	*libc_cleanup_buffers() = NULL; /* what a former task left there */
+	real.__pthread_register_cancel(&p->jump);
+	p->first = (struct _pthread_cleanup_buffer){
+	    .__routine = cancelled_in_libc,
+	    .__arg = t,
+	};
+	*libc_cleanup_buffers() = &p->first;
+	libc_allow_cancel(true);
 }
 
 void cancel_test(struct task *t)
@@ -277,10 +320,7 @@ void cancel_now(struct task *t)
 {
 	struct task_ext *ext = task_ext(t);
 
-	bool in_libc =
-	    ext->cancel_in_libc && task_at_wait(t) && *libc_cleanup_buffers() != NULL;
-
-	if ((ext->cancel_async || in_libc) && is_allowed(ext))
+	if ((ext->cancel_async || task_at_wait(t)) && is_allowed(ext))
 		act(t);
 }
 
@@ -346,6 +386,7 @@ EXPORT int pthread_setcancelstate(int state, int *old)
 		*old =
 		    ext->cancel_disabled ? PTHREAD_CANCEL_DISABLE : PTHREAD_CANCEL_ENABLE;
 	ext->cancel_disabled = state == PTHREAD_CANCEL_DISABLE;
+	libc_set_cancel_state(ext->cancel_disabled);
 	/* Pairs with pthread_cancel: it sees the state, or we see that it is pending. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (ext->cancel_disabled)

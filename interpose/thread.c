@@ -134,7 +134,7 @@ _Noreturn void thread_end(struct task *t)
 {
 	struct task_ext *ext = task_ext(t);
 
-	ext->exiting = 1;
+	end_begins(t);
 	ext->frames = NULL;
 	ext->buffers = NULL;
 	real.__call_tls_dtors();
@@ -181,8 +181,10 @@ static void task_main(struct task *t)
 {
 	struct task_ext *ext = task_ext(t);
 	struct cleanup_frame outermost;
+	struct libc_points points;
 
 	begin_libc();
+	cancel_in_libc_too(t, &points);
 	/* Where pthread_exit and cancel end up: see cancel.c. */
 	outermost.outer = NULL;
 	ext->frames = &outermost;
@@ -201,7 +203,7 @@ _Noreturn void thread_exit(void *result)
 	if (t == NULL || task_is_adopted(t))
 		real.pthread_exit(result);
 	task_ext(t)->result = result;
-	task_ext(t)->exiting = 1;
+	end_begins(t);
 	cancel_unwind(t);
 }
 

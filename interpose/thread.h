@@ -38,6 +38,19 @@ _Noreturn void cancel_unwind(struct task *t);
 /* thread.c: the end of a task whose stack is unwound. */
 _Noreturn void thread_end(struct task *t);
 
+/*
+ * cancel.c: what makes a cancel that libc acts on, at its own cancellation points, one of
+ * ours.  It lies in the outermost frame of a task's stack.
+ */
+struct libc_points {
+	__pthread_unwind_buf_t jump;
+	struct _pthread_cleanup_buffer first;
+};
+void cancel_in_libc_too(struct task *t, struct libc_points *p);
+
+/* The calling task ends: no cancel acts any more, ours or libc's. */
+void end_begins(struct task *t);
+
 /* cancel.c, for host: acts on a pending asynchronous cancel. */
 void cancel_now(struct task *t);
 

@@ -68,7 +68,7 @@ struct task_ext {
 	_Atomic uint8_t cancel_disabled;
 	_Atomic uint8_t cancel_async;
 	_Atomic uint8_t cancel_in_libc; /* as async, for the length of a call */
-	_Atomic uint8_t exiting;        /* it ends: no further cancel */
+	_Atomic uint8_t exiting;        /* it ends: no further cancel; see end_begins() */
 	struct wish wish;               /* see schedule.c */
 	struct creation *creation; /* while its creator waits for wish to be fulfilled */
 };

@@ -34,9 +34,19 @@ struct tcb_head {
 _Static_assert(offsetof(struct tcb_head, stack_guard) == 0x28, "the compiler's ABI");
 _Static_assert(offsetof(struct tcb_head, pointer_guard) == 0x30, "libc's ABI");
 
-/* nptl/descr.h: a thread with this bit in cancelhandling is ending, which makes
- * nptl_setxid.c pass it by.  Ours never end in libc's eyes, and never are cancelled. */
-enum { EXITING_BITMASK = 0x10 };
+/* nptl/descr.h, cancelhandling.  A thread that is ending in libc's eyes is not cancelled, and
+ * nptl_setxid.c passes it by.  Libc makes a thread's type asynchronous while it is in a
+ * system call that is a cancellation point; what the program asks for does not reach it. */
+enum {
+	CANCELSTATE_BITMASK = 0x01, /* disabled */
+	CANCELTYPE_BITMASK = 0x02,  /* asynchronous */
+	CANCELED_BITMASK = 0x08,
+	EXITING_BITMASK = 0x10,
+};
+
+/* Of a jmp_buf (sysdeps/x86_64/jmpbuf-offsets.h), and how often PTR_MANGLE rotates
+ * (sysdeps/unix/sysv/linux/x86_64/pointer_guard.h). */
+enum { JUMP_RSP = 6, MANGLE_ROTATES = 17 };
 
 /* Keys' values lie in 32 blocks of 32 (bits/local_lim.h: PTHREAD_KEYS_MAX 1024, and
  * PTHREAD_DESTRUCTOR_ITERATIONS 4). */
@@ -238,6 +248,11 @@ void libc_learn(void *tcb)
 
 /* --- TCBs -------------------------------------------------------------------------- */
 
+static _Atomic int *cancelhandling_of(const void *tcb)
+{
+	return (_Atomic int *)((char *)tcb + libc_facts.cancelhandling);
+}
+
 static void fill_head(char *tcb, int tid, void *task)
 {
 	struct tcb_head *head = (struct tcb_head *)tcb;
@@ -321,6 +336,7 @@ int libc_tcb_init(void *tcb, int tid, bool fresh, void *task)
 		reset_tls(tcb);
 	}
 	fill_head(tcb, tid, task);
+	store_relaxed(cancelhandling_of(tcb), EXITING_BITMASK);
 	if (libc_facts.res != 0) {
 		*(void **)((char *)tcb + libc_facts.resp) = (char *)tcb + libc_facts.res;
 	}
@@ -338,7 +354,50 @@ void libc_link_tcb(void *tcb)
 
 void libc_hide_from_setxid(void *tcb)
 {
-	*(_Atomic int *)((char *)tcb + libc_facts.cancelhandling) |= EXITING_BITMASK;
+	or_acq_rel(cancelhandling_of(tcb), EXITING_BITMASK);
+}
+
+bool libc_in_cancel_point(const void *tcb)
+{
+	return (load_relaxed(cancelhandling_of(tcb)) &
+		(CANCELTYPE_BITMASK | CANCELSTATE_BITMASK)) == CANCELTYPE_BITMASK;
+}
+
+bool libc_unwind_at_once(void *jump, const void *stack)
+{
+	uintptr_t *rsp = (uintptr_t *)jump + JUMP_RSP;
+	uintptr_t guard = ((const struct tcb_head *)read_fs_base())->pointer_guard;
+	uintptr_t now = (*rsp >> MANGLE_ROTATES | *rsp << (64 - MANGLE_ROTATES)) ^ guard;
+
+	if (now - ((uintptr_t)stack - 4096) > 2 * 4096)
+		return false;
+	*rsp = (1 ^ guard) << MANGLE_ROTATES | (1 ^ guard) >> (64 - MANGLE_ROTATES);
+	return true;
+}
+
+void libc_allow_cancel(bool on)
+{
+	_Atomic int *handling = cancelhandling_of(read_fs_base());
+
+	if (on)
+		and_acq_rel(handling, ~EXITING_BITMASK);
+	else
+		or_acq_rel(handling, EXITING_BITMASK);
+}
+
+void libc_set_cancel_state(bool disabled)
+{
+	_Atomic int *handling = cancelhandling_of(read_fs_base());
+
+	if (disabled)
+		or_acq_rel(handling, CANCELSTATE_BITMASK);
+	else
+		and_acq_rel(handling, ~CANCELSTATE_BITMASK);
+}
+
+void libc_cancel(void *tcb)
+{
+	or_acq_rel(cancelhandling_of(tcb), CANCELED_BITMASK);
 }
 
 /* nptl/descr.h: behind tid come robust_prev, robust_head (three words), then cleanup. */

@@ -65,6 +65,13 @@ void libc_tcb_init_worker(void *tcb, int tid, void *task);
  * fork's child finds itself there. */
 void libc_link_tcb(void *tcb);
 
+/* Whether the thread of a TCB is where libc itself would let a cancel act: inside a call that
+ * is a cancellation point, and has not disabled it.  Anyone; it is over soon. */
+bool libc_in_cancel_point(const void *tcb);
+
+/* The thread is cancelled in libc's eyes: it acts at its own cancellation points.  Anyone. */
+void libc_cancel(void *tcb);
+
 /* Marks a TCB so that glibc's set*id broadcast passes it by: ours reaches every worker. */
 void libc_hide_from_setxid(void *tcb);
 

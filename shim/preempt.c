@@ -129,23 +129,21 @@ __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *
 		t->interrupted = &frame->flags;
 		look_up(t);
 		t->interrupted = NULL;
+		t->at_wait = false;
 	}
 	signal_frame_settings(t, &frame->stack, &frame->sigmask);
 }
 
-/* Whether the registers are those of a futex wait that our signal has ended, or that will
- * be made again: the place in libc where a cancel may act. */
-static bool is_waiting(const greg_t *regs)
+/* Whether the registers are those of a system call that our signal has ended, or that will be
+ * made (again): where a cancel may act, because the call has had no effect. */
+static bool is_at_call(const greg_t *regs)
 {
 	static const unsigned char insn[] = {0x0f, 0x05};
 	const char *pc = (const char *)regs[REG_RIP];
-	int op = regs[REG_RSI] & FUTEX_CMD_MASK;
 
-	if (op != FUTEX_WAIT && op != FUTEX_WAIT_BITSET)
-		return false;
 	if (memcmp(pc - 2, insn, 2) == 0)
 		return regs[REG_RAX] == -EINTR;
-	return memcmp(pc, insn, 2) == 0 && regs[REG_RAX] == SYS_futex;
+	return memcmp(pc, insn, 2) == 0;
 }
 
 /* The interrupted code cannot look up now: sysmon asks again soon. */
@@ -183,6 +181,11 @@ static void handler(int sig, siginfo_t *info, void *context)
 		ask_again();
 		return;
 	}
+	bool in_libc = libc_owns_pc(pc), in_point = libc_in_cancel_point(t->tcb);
+
+	t->at_wait = in_libc && in_point && is_at_call(uc->uc_mcontext.gregs);
+	if ((load_relaxed(&t->attention) & ATTEND_CANCEL) && in_point && !t->at_wait)
+		ask_again(); /* a cancel acts where libc waits */
 	if (is_bound(t)) {
 		/* Its kernel thread is its own, and so is the stack we are on. */
 		signal_set_kernel_mask(load_relaxed(&t->sigmask));
@@ -192,17 +195,13 @@ static void handler(int sig, siginfo_t *info, void *context)
 		/* As signal_run_handler() leaves it; a handler that jumped has done more. */
 		uint64_t mask = signal_kernel_mask(load_relaxed(&t->sigmask));
 		memcpy(&uc->uc_sigmask, &mask, sizeof(mask));
+		t->at_wait = false;
 		return;
 	}
-	bool in_libc = libc_owns_pc(pc);
-
-	t->at_wait = in_libc && is_waiting(uc->uc_mcontext.gregs);
 	/* A handler of the program's runs anywhere, as natively. */
 	bool must = (load_relaxed(&t->attention) & ATTEND_SIGNAL) != 0;
 
-	if (!must && in_libc && t->in_door && !t->at_wait)
-		ask_again(); /* a cancel acts where libc waits */
-	else if (must || ((!in_libc || t->at_wait) && load_relaxed(&t->spins_held) == 0))
+	if (must || ((!in_libc || t->at_wait) && load_relaxed(&t->spins_held) == 0))
 		task_interrupt(t, uc, 0, 0, NULL);
 }
 

@@ -112,7 +112,7 @@ struct task {
 	/* kernel_call's flag: do not enter the kernel.  Set after attention, by anyone. */
 	_Atomic int interrupt;
 	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
-	bool at_wait;           /* owner only: preempted in a futex wait of libc's */
+	bool at_wait;           /* owner only: preempted where libc waits, see preempt.c */
 	/* Owner only: its waits end when it is cancelled, because it stands at a cancellation
 	 * point, or because its cancel type is asynchronous. */
 	bool cancel_point, cancel_anywhere;

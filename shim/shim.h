@@ -412,12 +412,25 @@ void signal_hide_mask(struct task *t);
 void task_notice_cancel(struct task *t);
 void task_clear_cancel(struct task *t);
 
-/* In host.cancel_now: whether the task was met in a futex wait of libc's, where libc's own
+/* In host.cancel_now: whether the task was met in a system call of libc's, where libc's own
  * cancellation would act. */
 bool task_at_wait(const struct task *t);
 
+/*
+ * Libc's own cancellation points, which it has inside stdio and other functions that do not
+ * reach the wrappers.  It looks at its own record of the thread's state; see cancel.c.
+ */
+
 /* The calling task's list of cleanup buffers that libc itself keeps, in its TCB. */
 struct _pthread_cleanup_buffer **libc_cleanup_buffers(void);
+
+/* Makes a jump buffer, which was filled where the stack was about here, one that libc's
+ * unwinding reaches at its first step.  False: it is not as we know it. */
+bool libc_unwind_at_once(void *jump, const void *stack);
+
+void libc_allow_cancel(bool on); /* the caller: off before it ends */
+void libc_set_cancel_state(bool disabled);
+
 /* Whether a cancel is noticed and t stands at a cancellation point. */
 bool task_cancel_wanted(const struct task *t);
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "debug.h"
+#include "libc.h"
 #include "runtime.h"
 #include "slot.h"
 
@@ -386,7 +387,7 @@ static bool remind(void)
 		int urgent = 0;
 		if (t != NULL)
 			urgent = ATTEND_SIGNAL | ATTEND_ASK |
-				 (load_relaxed(&t->in_door) ? ATTEND_CANCEL : 0);
+				 (libc_in_cancel_point(t->tcb) ? ATTEND_CANCEL : 0);
 
 		if (urgent == 0 || !(load_relaxed(&t->attention) & urgent))
 			continue;

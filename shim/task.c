@@ -48,7 +48,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->bound, false);
 	t->forked = t->is_main = false;
 	t->cpu_before = 0;
-	t->cancel_point = t->cancel_anywhere = false;
+	t->cancel_point = t->cancel_anywhere = t->at_wait = false;
 	store_relaxed(&t->interrupt, 0);
 	store_relaxed(&t->in_door, false);
 	t->handlers = NULL;
@@ -382,7 +382,9 @@ static int begin_join(struct task *self, struct task *t)
 {
 	uint32_t state = load_acquire(&t->done);
 
-	if (t == self || load_relaxed(&t->joining) == self)
+	/* Two that wait for each other, unless the other is about to be cancelled. */
+	if (t == self || (load_relaxed(&t->joining) == self &&
+			  !(load_relaxed(&t->attention) & ATTEND_CANCEL)))
 		return -EDEADLK;
 	do {
 		if (state & (DETACHED | JOINING))
@@ -588,6 +590,8 @@ static void notice(struct task *t, enum attention what)
 
 void task_notice_cancel(struct task *t)
 {
+	if (!task_is_adopted(t))
+		libc_cancel(t->tcb);
 	notice(t, ATTEND_CANCEL);
 }
 
