@@ -540,6 +540,70 @@ EXPORT int sigqueue(pid_t process, int sig, const union sigval value)
 	return r == -ENOENT ? real.sigqueue(process, sig, value) : ret_errno(r);
 }
 
+/* --- the process's timers --------------------------------------------------------------- */
+
+/*
+ * Natively a timer's signal interrupts whom it is for, and no handler runs any more once the
+ * timer is disarmed: what it would jump to may be gone.  Ours comes by way of sysmon, so who
+ * changes a timer that has expired, perhaps just now, waits until the signal has arrived.
+ */
+enum { ARRIVED_US = 20000 }; /* a signal that was sent so long ago has arrived */
+
+static const int timer_signals[] = {SIGALRM, SIGVTALRM, SIGPROF}; /* by ITIMER_* */
+static _Atomic bool timer_is_armed[3];
+
+static long long usec(struct timeval tv)
+{
+	return tv.tv_sec * 1000000LL + tv.tv_usec;
+}
+
+static bool arm_timer(int which, bool on)
+{
+	return atomic_exchange_explicit(&timer_is_armed[which], on, memory_order_relaxed);
+}
+
+EXPORT int setitimer(__itimer_which_t which, const struct itimerval *new,
+		     struct itimerval *old)
+{
+	struct task *t = task_self();
+	struct itimerval before = {0};
+	int r = real.setitimer(which, new, &before);
+
+	if (r != 0)
+		return r;
+	if (old != NULL)
+		*old = before;
+	bool was_armed = arm_timer((int)which, new != NULL &&usec(new->it_value) != 0);
+	long long left = usec(before.it_value), interval = usec(before.it_interval);
+	if (t != NULL && was_armed &&
+	    (left == 0 || (interval != 0 && interval - left < ARRIVED_US)))
+		signal_sent(t, timer_signals[which], 0);
+	return 0;
+}
+
+EXPORT unsigned alarm(unsigned seconds)
+{
+	struct itimerval new = {.it_value.tv_sec = seconds}, before;
+
+	if (setitimer(ITIMER_REAL, &new, &before) != 0)
+		return 0;
+	/* As libc: rounded, but never down to nothing. */
+	unsigned left = (unsigned)before.it_value.tv_sec;
+	return left + (before.it_value.tv_usec >= 500000 ||
+		       (left == 0 && before.it_value.tv_usec > 0));
+}
+
+EXPORT useconds_t ualarm(useconds_t value, useconds_t interval)
+{
+	struct itimerval new = {.it_interval.tv_usec = interval,
+				.it_value.tv_usec = value};
+	struct itimerval before;
+
+	return setitimer(ITIMER_REAL, &new, &before) == 0
+		   ? (useconds_t)usec(before.it_value)
+		   : (useconds_t)-1;
+}
+
 EXPORT int sigaltstack(const stack_t *stack, stack_t *old)
 {
 	struct task *t = task_self();

@@ -421,7 +421,10 @@ void signal_settle(struct task *t, int sig)
 		sysmon_adopt(true);
 		sys(SYS_rt_sigpending, &pending, KERNEL_SIGSET_SIZE);
 	} while ((pending & SIG_BIT(sig)) && --rounds > 0);
-	if (load_acquire(&t->attention) & ATTEND_SIGNAL)
+	/* Also what another one was told of and has not come to. */
+	uint64_t here =
+	    load_acquire(&t->pending.set) | load_acquire(&process_pending.set);
+	if (here & ~load_relaxed(&t->sigmask))
 		signal_deliver(t);
 }
 
@@ -773,6 +776,13 @@ int signal_action(int sig, const struct kernel_sigaction *act,
 	if (sig < 1 || sig >= N_SIGNALS || sig == SIG_PREEMPT || sig == SIG_SETXID ||
 	    (act != NULL && (sig == SIGKILL || sig == SIGSTOP)))
 		return -EINVAL;
+	struct task *t = self_task;
+	/* What came before, and is open to the caller, has met the handler that there was:
+	 * the caller itself would have been interrupted by it.  It may still be at sysmon. */
+	if (act != NULL && !has_handler(act) && has_handler(&actions[sig]) &&
+	    !(SYNCHRONOUS & SIG_BIT(sig)) && t != NULL && !is_bound(t) &&
+	    !(load_relaxed(&t->sigmask) & SIG_BIT(sig)))
+		signal_settle(t, sig);
 	signals_lock();
 	struct kernel_sigaction before = actions[sig];
 	if (act != NULL)

@@ -106,6 +106,10 @@ everywhere() {
 	everywhere timer
 }
 
+@test "a timer's handler has run when the timer is disarmed" {
+	everywhere disarm
+}
+
 @test "SIGCHLD of twenty children" {
 	everywhere children
 }

@@ -881,6 +881,53 @@ static void test_timer(void)
 	CHECK(pause() == -1 && errno == EINTR);
 }
 
+static void compute_until(long long end)
+{
+	struct timespec ts;
+
+	do
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+	while (ts.tv_sec * 1000000LL + ts.tv_nsec / 1000 < end);
+}
+
+static void *park(void *arg)
+{
+	CHECK(sem_wait(arg) == 0);
+	return NULL;
+}
+
+/* Disarmed just when it expires: the handler has run by then or never will, though it gives
+ * way to the default action, which would end the process. */
+static void test_disarm(void)
+{
+	struct itimerval once = {.it_value.tv_usec = 300}, never = {0};
+	pthread_t thread;
+
+	sem_init(&sem, 0, 0);
+	thread = start(park, &sem);
+	for (int i = 0; i < 1000; i++) {
+		struct timespec ts;
+
+		handle(SIGALRM, note, i % 3 ? SA_RESTART : 0);
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+		CHECK(setitimer(ITIMER_REAL, &once, NULL) == 0);
+		long long now = ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+		compute_until(now + 290 + i % 50);
+		if (i % 2) {
+			CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+			int n = n_handled;
+			compute_until(now + 500);
+			CHECK(n_handled == n);
+		}
+		/* It may expire while it is ignored, but not meet the default action. */
+		handle(SIGALRM, i % 2 ? SIG_DFL : SIG_IGN, 0);
+		CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+	}
+	CHECK(n_handled > 0);
+	sem_post(&sem);
+	join(thread);
+}
+
 /* SIGCHLD of many children, by a handler that only posts. */
 static void post(int sig)
 {
@@ -1138,6 +1185,7 @@ int main(int argc, char **argv)
 	    {"all-parked", test_all_parked},
 	    {"one-open", test_one_open},
 	    {"timer", test_timer},
+	    {"disarm", test_disarm},
 	    {"children", test_children},
 	    {"default", test_default},
 	    {"stop", test_stop},
