@@ -2,8 +2,10 @@
 #
 # report.awk: samples (FIGURE PROCESSORS SYSTEM NUMBER) to a table and JSON.
 #
-# A row for each figure that has samples, in the order below.  A ratio under 1 says that
-# green needs less; where more is better, a ratio over 1 is the good one.
+# A row for each figure that has samples, in the order below.  A ratio is the median over
+# pairs of runs that were neighbours in time, as they met the same neighbours on the machine:
+# not quite the ratio of the medians.  Under 1 it says that green needs less; where more is
+# better, a ratio over 1 is the good one.
 
 BEGIN {
 	figure("create_join", "create + join, one by one", "ns", "less")
@@ -104,7 +106,7 @@ function print_goal(g, f, p,    is, wanted, met)
 	if (goal_kind[g] == "beyond")
 		wanted += p
 	else
-		is = ratio(is, median(name[f] SUBSEP p SUBSEP "native"))
+		is = ratio(name[f] SUBSEP p, "native")
 	met = is != "" && (goal_kind[g] == "least" ? is >= wanted : is <= wanted)
 	if (!n_printed++)
 		printf "\n%-50s %-25s %8s\n", "goals, for green", "wanted", "is"
@@ -124,24 +126,37 @@ function whole_title(f,    above)
 }
 
 # The median, or "" when there is none.
-function median(key,    n, i, j, x, sorted)
+function median(key,    n, i, x)
 {
 	n = n_samples[key]
-	if (!n)
-		return ""
-	for (i = 1; i <= n; i++) {
-		x = sample[key, i] + 0
-		for (j = i - 1; j > 0 && sorted[j] > x; j--)
-			sorted[j + 1] = sorted[j]
-		sorted[j + 1] = x
-	}
-	return n % 2 ? sorted[(n + 1) / 2] : (sorted[n / 2] + sorted[n / 2 + 1]) / 2
+	for (i = 1; i <= n; i++)
+		x[i] = sample[key, i] + 0
+	return middle_of(x, n)
 }
 
-# Or "" where one of the two says nothing, as the little that a neighbour left does.
-function ratio(a, b)
+# Of x[1] to x[n], which it sorts.
+function middle_of(x, n,    i, j, moving)
 {
-	return a == "" || b == "" || a < 0 || b <= 0 ? "" : a / b
+	for (i = 2; i <= n; i++) {
+		moving = x[i]
+		for (j = i - 1; j > 0 && x[j] > moving; j--)
+			x[j + 1] = x[j]
+		x[j + 1] = moving
+	}
+	return !n ? "" : n % 2 ? x[(n + 1) / 2] : (x[n / 2] + x[n / 2 + 1]) / 2
+}
+
+# Of green to another system, or "" where one of the two says nothing, as the little that a
+# neighbour left does.
+function ratio(figure_and_p, other,    a, b, n, i, m, x)
+{
+	a = figure_and_p SUBSEP "green"
+	b = figure_and_p SUBSEP other
+	n = n_samples[a] < n_samples[b] ? n_samples[a] : n_samples[b]
+	for (i = 1; i <= n; i++)
+		if (sample[a, i] >= 0 && sample[b, i] > 0)
+			x[++m] = sample[a, i] / sample[b, i]
+	return middle_of(x, m)
 }
 
 function show(x)
@@ -175,8 +190,8 @@ function row(f, p,    s, m)
 		m[systems[s]] = median(name[f] SUBSEP p SUBSEP systems[s])
 	printf "%-31s %2d %-6s %11s %11s %11s %12s %9s\n", title[f], p, unit[f],
 		show(m["native"]), show(m["green"]), show(m["go"]),
-		show_ratio(ratio(m["green"], m["native"])),
-		show_ratio(ratio(m["green"], m["go"]))
+		show_ratio(ratio(name[f] SUBSEP p, "native")),
+		show_ratio(ratio(name[f] SUBSEP p, "go"))
 
 	printf "%s    {\"figure\": %s, \"processors\": %d, \"unit\": %s, \"better\": %s",
 		n_rows++ ? ",\n" : "", quoted(name[f]), p, quoted(unit[f]),
@@ -184,7 +199,8 @@ function row(f, p,    s, m)
 	for (s = 1; s <= n_systems; s++)
 		cell(systems[s], name[f] SUBSEP p SUBSEP systems[s], m[systems[s]])
 	printf ",\n     \"green_to_native\": %s, \"green_to_go\": %s}",
-		number(ratio(m["green"], m["native"])), number(ratio(m["green"], m["go"])) > json
+		number(ratio(name[f] SUBSEP p, "native")),
+		number(ratio(name[f] SUBSEP p, "go")) > json
 }
 
 function cell(whose, key, middle,    i)
