@@ -36,4 +36,8 @@ long io_close(struct task *t, bool is_point, int fd);
 long io_dup3(int from, int to, int flags);
 long io_close_range(struct task *t, unsigned first, unsigned last, int flags);
 
+/* callio.c: whether the system call nr is one of those.  *r is its result, no cancellation
+ * point passed. */
+bool io_call(struct task *t, long nr, const long a[6], long *r);
+
 #endif

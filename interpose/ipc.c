@@ -29,40 +29,44 @@ EXPORT int msgsnd(int queue, const void *msg, size_t size, int flags)
 				 0);
 }
 
+/* timeout NULL: for ever.  No cancellation point in glibc. */
+static int operate(struct task *t, int set, struct sembuf *ops, size_t n,
+		   const struct timespec *timeout)
+{
+	ns_t deadline = timeout == NULL ? 0 : deadline_in(timespec_ns(timeout));
+	struct timespec left;
+	uint32_t handlers;
+	long r;
+
+	if (timeout != NULL)
+		left = *timeout;
+	signal_take_eintr(t);
+	do {
+		handlers = signal_handlers_run(t);
+		r = kernel_call(SYS_semtimedop, set, (long)ops, (long)n,
+				timeout != NULL ? (long)&left : 0, 0, 0);
+		ns_t rest = deadline - now_ns();
+		rest = rest < 0 ? 0 : rest;
+		left = (struct timespec){.tv_sec = rest / 1000000000,
+					 .tv_nsec = rest % 1000000000};
+	} while (r == -EINTR && !is_interrupted(t, true, handlers));
+	return (int)ret_errno(r);
+}
+
 EXPORT int semop(int set, struct sembuf *ops, size_t n)
 {
 	struct task *t = task_self();
 
-	if (t == NULL)
-		return real.semop(set, ops, n);
-	return kernel_point_once(t, SYS_semtimedop, set, (long)ops, (long)n, 0, 0, 0);
+	return t == NULL ? real.semop(set, ops, n) : operate(t, set, ops, n, NULL);
 }
 
 EXPORT int semtimedop(int set, struct sembuf *ops, size_t n,
 		      const struct timespec *timeout)
 {
 	struct task *t = task_self();
-	struct timespec left;
-	struct waiting w;
-	long r;
 
-	if (t == NULL)
-		return real.semtimedop(set, ops, n, timeout);
-	if (timeout == NULL)
-		return kernel_point_once(t, SYS_semtimedop, set, (long)ops, (long)n, 0, 0,
-					 0);
-	left = *timeout;
-	ns_t deadline = deadline_in(timespec_ns(timeout));
-	waiting_begin(&w, t, NULL);
-	do {
-		r = kernel_call(SYS_semtimedop, set, (long)ops, (long)n, (long)&left, 0,
-				0);
-		ns_t rest = deadline - now_ns();
-		rest = rest < 0 ? 0 : rest;
-		left = (struct timespec){.tv_sec = rest / 1000000000,
-					 .tv_nsec = rest % 1000000000};
-	} while (waiting_again(&w, r));
-	return waiting_end(&w, r);
+	return t == NULL ? real.semtimedop(set, ops, n, timeout)
+			 : operate(t, set, ops, n, timeout);
 }
 
 /* --- POSIX's queues ------------------------------------------------------------------------ */

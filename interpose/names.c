@@ -17,10 +17,9 @@ EXPORT int getaddrinfo(const char *node, const char *service,
 
 	if (t == NULL)
 		return real.getaddrinfo(node, service, hints, found);
-	cancel_test(t);
-	enter_kernel();
+	cancel_enter_libc(t);
 	int r = real.getaddrinfo(node, service, hints, found);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }
 
@@ -33,11 +32,10 @@ EXPORT int getnameinfo(const struct sockaddr *addr, socklen_t addr_len, char *ho
 	if (t == NULL)
 		return real.getnameinfo(addr, addr_len, host, host_size, service,
 					service_size, flags);
-	cancel_test(t);
-	enter_kernel();
+	cancel_enter_libc(t);
 	int r = real.getnameinfo(addr, addr_len, host, host_size, service, service_size,
 				 flags);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }
 
@@ -47,10 +45,9 @@ EXPORT struct hostent *gethostbyname(const char *name)
 
 	if (t == NULL)
 		return real.gethostbyname(name);
-	cancel_test(t);
-	enter_kernel();
+	cancel_enter_libc(t);
 	struct hostent *r = real.gethostbyname(name);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }
 
@@ -60,10 +57,9 @@ EXPORT struct hostent *gethostbyname2(const char *name, int family)
 
 	if (t == NULL)
 		return real.gethostbyname2(name, family);
-	cancel_test(t);
-	enter_kernel();
+	cancel_enter_libc(t);
 	struct hostent *r = real.gethostbyname2(name, family);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }
 
@@ -73,10 +69,9 @@ EXPORT struct hostent *gethostbyaddr(const void *addr, socklen_t size, int famil
 
 	if (t == NULL)
 		return real.gethostbyaddr(addr, size, family);
-	cancel_test(t);
-	enter_kernel();
+	cancel_enter_libc(t);
 	struct hostent *r = real.gethostbyaddr(addr, size, family);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }
 
@@ -87,10 +82,9 @@ EXPORT int gethostbyname_r(const char *name, struct hostent *host, char *buf, si
 
 	if (t == NULL)
 		return real.gethostbyname_r(name, host, buf, size, found, error);
-	cancel_test(t);
-	enter_kernel();
+	cancel_enter_libc(t);
 	int r = real.gethostbyname_r(name, host, buf, size, found, error);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }
 
@@ -101,10 +95,9 @@ EXPORT int gethostbyname2_r(const char *name, int family, struct hostent *host, 
 
 	if (t == NULL)
 		return real.gethostbyname2_r(name, family, host, buf, size, found, error);
-	cancel_test(t);
-	enter_kernel();
+	cancel_enter_libc(t);
 	int r = real.gethostbyname2_r(name, family, host, buf, size, found, error);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }
 
@@ -117,10 +110,9 @@ EXPORT int gethostbyaddr_r(const void *addr, socklen_t addr_size, int family,
 	if (t == NULL)
 		return real.gethostbyaddr_r(addr, addr_size, family, host, buf, size,
 					    found, error);
-	cancel_test(t);
-	enter_kernel();
+	cancel_enter_libc(t);
 	int r =
 	    real.gethostbyaddr_r(addr, addr_size, family, host, buf, size, found, error);
-	leave_kernel();
+	cancel_leave_libc(t);
 	return r;
 }

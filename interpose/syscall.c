@@ -4,12 +4,14 @@
  *
  * What a kernel thread would be asked and a task must answer is ours: futexes of the process
  * (Rust's std, abseil and folly build their locks on them), ids, sleeps, yields, signals to
- * a thread, a thread's end.  All others are made as they are, by door 4.
+ * a thread, a thread's end; and what waits for descriptors or ends such waits (callio.c).  All
+ * others are made as they are, by door 4.
  *
  * syscall() is no cancellation point.
  */
 #include "bind.h"
 #include "inlined.h"
+#include "io.h"
 #include "schedule.h"
 #include "signal.h"
 #include "sleep.h"
@@ -25,13 +27,6 @@
 static bool is_never_restarted(long nr)
 {
 	switch (nr) {
-	case SYS_poll:
-	case SYS_ppoll:
-	case SYS_select:
-	case SYS_pselect6:
-	case SYS_epoll_wait:
-	case SYS_epoll_pwait:
-	case SYS_epoll_pwait2:
 	case SYS_semop:
 	case SYS_semtimedop:
 	case SYS_msgrcv:
@@ -368,7 +363,8 @@ static long call(struct task *t, long nr, const long a[6])
 	case SYS_exit:
 		return call_exit(t, (int)a[0]);
 	default:
-		if (sched_call(t, nr, a, &result) || bind_call(t, nr, a, &result))
+		if (sched_call(t, nr, a, &result) || bind_call(t, nr, a, &result) ||
+		    io_call(t, nr, a, &result))
 			return result;
 		return call_kernel(t, nr, is_never_restarted(nr), a);
 	}

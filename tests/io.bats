@@ -1,14 +1,15 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 #
-# io.bats: calls that wait in the kernel: what they return, when, and what a
-# signal does to them, natively and green.
+# io.bats: calls that wait for descriptors or in the kernel: what they return, when,
+# and what ends them, natively and green.
 
 load helpers
 
 setup_file() {
 	build_prog interrupted
 	build_prog pollers
+	build_prog waits
 }
 
 setup() {
@@ -131,4 +132,38 @@ everywhere() {
 
 @test "the same in a forked child, whose main owns its kernel thread" {
 	everywhere interrupted main in-child
+}
+
+@test "every call that waits: fifty threads at a time, on hardly more kernel threads than processors" {
+	everywhere waits many
+}
+
+@test "every call that waits: a cancel ends it where that is a cancellation point, and only there" {
+	everywhere waits cancel
+}
+
+@test "every call that waits: a signal ends or restarts it, as SA_RESTART says" {
+	everywhere waits signal
+}
+
+@test "every call that waits: with O_NONBLOCK it does not" {
+	everywhere waits nonblock
+}
+
+@test "every call that waits: a socket's timeout ends it" {
+	everywhere waits timeout
+}
+
+@test "every call that waits: closing its descriptor ends it" {
+	everywhere waits close
+}
+
+@test "every call that waits, with a fault injector: nothing is lost, nothing hangs" {
+	requires_green "the injector is the library's"
+	local how
+	export PGREEN_SHAKE=io
+	for how in many cancel signal nonblock timeout close; do
+		echo "$how"
+		at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/waits" "$how"
+	done
 }
