@@ -8,6 +8,8 @@ load helpers
 
 setup_file() {
 	build_prog posix-cancel
+	build_prog posix-sync
+	build_prog posix-threads
 }
 
 setup() {
@@ -57,4 +59,44 @@ everywhere() {
 
 @test "many threads are cancelled, wherever they are" {
 	everywhere posix-cancel many
+}
+
+@test "mutexes: each type's rules" {
+	everywhere posix-sync types
+}
+
+@test "a handler runs while its thread waits for a mutex" {
+	everywhere posix-sync mutex-signal
+}
+
+@test "condition variables" {
+	everywhere posix-sync cond
+}
+
+@test "a condition is destroyed as soon as all have been woken" {
+	everywhere posix-sync cond-destroy
+}
+
+@test "read-write locks" {
+	everywhere posix-sync rwlock
+}
+
+@test "barriers" {
+	everywhere posix-sync barrier
+}
+
+@test "pthread_kill" {
+	everywhere posix-threads kill
+}
+
+@test "sigwait and its kin" {
+	everywhere posix-threads sigwait
+}
+
+@test "fork: what the child has, and pthread_atfork" {
+	everywhere posix-threads fork
+}
+
+@test "thread-specific data" {
+	everywhere posix-threads keys
 }
