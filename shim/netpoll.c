@@ -235,6 +235,14 @@ int netpoll_own(int fd)
 	return high;
 }
 
+void netpoll_prepare(void)
+{
+	int fd = netpoll_own((int)sys(SYS_eventfd2, 0, EFD_CLOEXEC));
+
+	if (fd >= 0)
+		sys(SYS_close, fd);
+}
+
 /* As long as fd is readable each poll tells it. */
 static bool watch(int epoll_fd, int fd)
 {

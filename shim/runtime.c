@@ -163,6 +163,7 @@ int runtime_start(void)
 	int r;
 
 	bool again = started_before; /* in a forked child */
+	netpoll_prepare();
 	if (!again) {
 		const char *why = libc_probe();
 		if (why != NULL) {

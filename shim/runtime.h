@@ -425,6 +425,11 @@ struct task *netpoll(ns_t until);
 void netpoll_wake(void);
 void netpoll_fork_child(void);
 
+/* Before there is another kernel thread: the kernel's table of descriptors grows to hold
+ * ours.  While it is shared, growing it waits until every CPU has scheduled (10 ms), and all
+ * tasks that come to wait for a descriptor meanwhile would hold their kernel threads. */
+void netpoll_prepare(void);
+
 /* Moves a descriptor of ours, or an error, out of the program's way; returns where it is. */
 int netpoll_own(int fd);
 

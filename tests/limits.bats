@@ -6,7 +6,7 @@
 
 load helpers
 
-PROGS=(many churn exhaust stacks)
+PROGS=(many churn exhaust stacks crowd)
 
 setup_file() {
 	local prog
@@ -46,6 +46,17 @@ alive_at_once() {
 	bytes=$(number_before 'bytes per thread')
 	((kernel_threads <= GOMAXPROCS + 4)) || fail "$kernel_threads kernel threads"
 	((bytes <= 10240)) || fail "$bytes bytes per thread"
+}
+
+@test "64 threads that all block at once for the first time take few kernel threads" {
+	requires_green "natively there are as many kernel threads"
+	at_procs 1 2 8 -- blocked_at_once
+}
+
+blocked_at_once() {
+	run green "$BATS_FILE_TMPDIR/crowd"
+	assert_success
+	((output <= GOMAXPROCS + 4)) || fail "$output kernel threads"
 }
 
 @test "threads alive at once are as they should be, natively" {
