@@ -24,6 +24,7 @@ static clockid_t clock_of(const pthread_cond_t *c)
 
 struct leaving {
 	pthread_mutex_t *mutex;
+	struct task *task;
 	unsigned depth;
 };
 
@@ -31,23 +32,25 @@ static void leave_mutex(void *arg)
 {
 	struct leaving *l = arg;
 
-	l->depth = mutex_leave(l->mutex);
+	l->depth = mutex_leave(l->mutex, l->task);
 }
 
 static int wait_on(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, ns_t deadline)
 {
-	struct leaving l = {.mutex = m};
+	struct leaving l = {.mutex = m, .task = t};
 	int r = mutex_check_owner(m, t);
 
 	if (r != 0)
 		return r;
 	cancel_enter(t);
 	r = cond_park(c, mutex_word(m), leave_mutex, &l, deadline);
-	mutex_return(m, t, l.depth, r == COND_GRANTED, r == COND_MOVED);
+	int error = mutex_return(m, t, l.depth, r == COND_GRANTED, r == COND_MOVED);
 	/* A waiter that is cancelled has the mutex when its cleanup handlers run, and has
 	 * used up no signal: one that has been signalled is not cancelled here. */
 	cancel_leave(t, r != -EINTR);
 	signal_take_eintr(t);
+	if (error != 0)
+		return error;
 	return r == -ETIMEDOUT ? ETIMEDOUT : 0; /* -EINTR: a spurious wake-up */
 }
 
@@ -58,12 +61,14 @@ static int wait_real(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock,
 	struct task *t = task_self();
 	int r;
 
+	mutex_begin_real(m, t);
 	cancel_enter_libc(t);
 	if (abstime == NULL)
 		r = real.pthread_cond_wait(c, m);
 	else
 		r = real.pthread_cond_clockwait(c, m, clock, abstime);
 	cancel_leave_libc(t);
+	mutex_end_real(t);
 	return r;
 }
 

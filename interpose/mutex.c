@@ -7,35 +7,39 @@
  * one; __nusers holders; __kind the type and flags.  So static initialisers and mutexes
  * that were locked before the runtime woke stay valid.
  *
- * Process-shared and robust mutexes are seen by other processes or by the kernel, and go to
- * the real functions.  Priority-inheriting ones and those with a ceiling are like all
- * others: the kernel does not schedule tasks, so there is no priority to inherit or raise.
+ * Priority-inheriting ones are like all others, but know their owner: the kernel does not
+ * schedule tasks, so there is no priority to inherit.
+ *
+ * A robust one keeps libc's other protocol: __lock is the holder's tid with two bits, and the
+ * task has it on the list that its TCB has for that.  One that ends walks the list.
+ *
+ * What other processes see goes to the real functions.  Where the kernel must know the owner
+ * (it marks a robust mutex when its owner is killed, and lends priority through one), and
+ * where holding the mutex changes the priority of a kernel thread (a ceiling), the owner is
+ * the kernel thread: its task is bound, and while libc handles the mutex the TCB has the
+ * kernel's tid (struct identity).  The kernel thread of a bound task is registered with the
+ * TCB's list, where libc puts the mutex, so that a kill -9 finds it there.
  */
 #include "mutex.h"
+
+#include <linux/futex.h>
 
 enum {
 	KIND_TYPE = 3,
 	KIND_ROBUST = 16,
-	KIND_PRIO_PROTECT = 64,
+	KIND_INHERIT = 32,
+	KIND_CEILING = 64,
 	KIND_SHARED = 128,
-	KIND_REAL = KIND_ROBUST | KIND_SHARED,
+	KIND_OURS = 4096, /* see pthread_mutex_init() */
 };
 
-/* The lock word.  Where the mutex has a ceiling libc keeps that in __lock, which is then
- * never 0, and leaves __spins and __elision alone. */
-static inline _Atomic uint32_t *word_of(pthread_mutex_t *m, int kind)
-{
-	size_t at = unlikely(kind & KIND_PRIO_PROTECT)
-			? offsetof(pthread_mutex_t, __data.__spins)
-			: offsetof(pthread_mutex_t, __data.__lock);
+/* Of a robust mutex: libc's marks in __owner (nptl/pthreadP.h). */
+enum { INCONSISTENT = 0x7fffffff, NOT_RECOVERABLE = 0x7ffffffe };
 
-	return (_Atomic uint32_t *)((char *)m + at);
+static inline _Atomic uint32_t *word_of(pthread_mutex_t *m)
+{
+	return (_Atomic uint32_t *)&m->__data.__lock;
 }
-_Static_assert(offsetof(pthread_mutex_t, __data.__spins) % 4 == 0 &&
-		   offsetof(pthread_mutex_t, __data.__list) -
-			   offsetof(pthread_mutex_t, __data.__spins) ==
-		       4,
-	       "two shorts make a word");
 
 static inline int kind_of(const pthread_mutex_t *m)
 {
@@ -45,9 +49,28 @@ static inline int kind_of(const pthread_mutex_t *m)
 /* Normal or adaptive and of our own: no owner to look at.  Elision flags do not matter. */
 static inline bool is_plain(int kind)
 {
-	int type = kind & (KIND_TYPE | KIND_REAL | KIND_PRIO_PROTECT);
+	int type =
+	    kind & (KIND_TYPE | KIND_ROBUST | KIND_INHERIT | KIND_CEILING | KIND_SHARED);
 
 	return type == PTHREAD_MUTEX_TIMED_NP || type == PTHREAD_MUTEX_ADAPTIVE_NP;
+}
+
+static inline bool is_shared(int kind)
+{
+	return (kind & (KIND_SHARED | KIND_OURS)) == KIND_SHARED;
+}
+
+/* For the real functions. */
+static inline bool is_real(int kind)
+{
+	return (kind & KIND_CEILING) || is_shared(kind);
+}
+
+/* Whose owner is a kernel thread. */
+static inline bool wants_kernel_thread(int kind)
+{
+	return (kind & KIND_CEILING) ||
+	       (is_shared(kind) && (kind & (KIND_ROBUST | KIND_INHERIT)));
 }
 
 static inline void own(pthread_mutex_t *m, struct task *t)
@@ -58,37 +81,36 @@ static inline void own(pthread_mutex_t *m, struct task *t)
 
 /* --- taking and leaving the word ---------------------------------------------------------- */
 
-static inline bool word_try(pthread_mutex_t *m, int kind)
+static inline bool word_try(pthread_mutex_t *m)
 {
 	uint32_t free = 0;
 
 	/* Pairs with word_release: what the last holder wrote is visible. */
 	return atomic_compare_exchange_strong_explicit(
-	    word_of(m, kind), &free, 1, memory_order_acquire, memory_order_relaxed);
+	    word_of(m), &free, 1, memory_order_acquire, memory_order_relaxed);
 }
 
 /* As lock_slow. */
-static int word_wait(pthread_mutex_t *m, struct task *t, int kind, bool others_wait,
-		     ns_t deadline)
+static int word_wait(pthread_mutex_t *m, struct task *t, bool others_wait, ns_t deadline)
 {
 	task_waits_for(t, WAIT_MUTEX, m);
-	return lock_slow(word_of(m, kind), others_wait, deadline);
+	return lock_slow(word_of(m), others_wait, deadline);
 }
 
-static inline int word_take(pthread_mutex_t *m, struct task *t, int kind, ns_t deadline)
+static inline int word_take(pthread_mutex_t *m, struct task *t, ns_t deadline)
 {
-	return likely(word_try(m, kind)) ? 0 : -word_wait(m, t, kind, false, deadline);
+	return likely(word_try(m)) ? 0 : -word_wait(m, t, false, deadline);
 }
 
-static inline void word_release(pthread_mutex_t *m, int kind)
+static inline void word_release(pthread_mutex_t *m)
 {
 	uint32_t held = 1;
 
 	/* Pairs with word_try and lock_slow.  A CAS and not a swap: a word that says waiters
 	 * is only given up under the bucket's lock, so that it can be handed over. */
 	if (unlikely(!atomic_compare_exchange_strong_explicit(
-		word_of(m, kind), &held, 0, memory_order_release, memory_order_relaxed)))
-		unlock_slow(word_of(m, kind));
+		word_of(m), &held, 0, memory_order_release, memory_order_relaxed)))
+		unlock_slow(word_of(m));
 }
 
 /* --- lock ------------------------------------------------------------------------------------ */
@@ -116,7 +138,7 @@ static int lock_checked(pthread_mutex_t *m, struct task *t, int kind, ns_t deadl
 
 	if (r != 0)
 		return r < 0 ? 0 : r;
-	r = word_take(m, t, kind, deadline);
+	r = word_take(m, t, deadline);
 	if (r != 0)
 		return r;
 	m->__data.__count = 1;
@@ -124,17 +146,282 @@ static int lock_checked(pthread_mutex_t *m, struct task *t, int kind, ns_t deadl
 	return 0;
 }
 
-static int lock_real(pthread_mutex_t *m)
-{
-	int r = real.pthread_mutex_trylock(m);
+/* --- the real functions ------------------------------------------------------------------------ */
 
-	if (r != EBUSY)
+void mutex_begin_real(pthread_mutex_t *m, struct task *t)
+{
+	int owner = m->__data.__lock & FUTEX_TID_MASK;
+
+	if (!wants_kernel_thread(kind_of(m)))
+		return;
+	task_bind(t);
+	/* libc keeps there what it knows of its priority. */
+	if (kind_of(m) & KIND_CEILING)
+		task_keep_tcb(t);
+	/* Main may hold it since before the runtime woke, as the first kernel thread. */
+	if (owner != task_tid(t))
+		task_set_identity(t, true);
+}
+
+void mutex_end_real(struct task *t)
+{
+	task_set_identity(t, false);
+}
+
+static int lock_real(pthread_mutex_t *m, struct task *t)
+{
+	int r;
+
+	/* The kernel door costs more than a try. */
+	if (!wants_kernel_thread(kind_of(m)) &&
+	    (r = real.pthread_mutex_trylock(m)) != EBUSY)
 		return r;
+	mutex_begin_real(m, t);
 	enter_kernel();
 	r = real.pthread_mutex_lock(m);
 	leave_kernel();
+	mutex_end_real(t);
 	return r;
 }
+
+static int lock_real_until(pthread_mutex_t *m, struct task *t, clockid_t clock,
+			   const struct timespec *abstime)
+{
+	mutex_begin_real(m, t);
+	enter_kernel();
+	int r = clock == CLOCK_REALTIME ? real.pthread_mutex_timedlock(m, abstime)
+					: real.pthread_mutex_clocklock(m, clock, abstime);
+	leave_kernel();
+	mutex_end_real(t);
+	return r;
+}
+
+static int trylock_real(pthread_mutex_t *m, struct task *t)
+{
+	mutex_begin_real(m, t);
+	int r = real.pthread_mutex_trylock(m);
+	mutex_end_real(t);
+	return r;
+}
+
+static int unlock_real(pthread_mutex_t *m, struct task *t)
+{
+	mutex_begin_real(m, t);
+	int r = real.pthread_mutex_unlock(m);
+	mutex_end_real(t);
+	return r;
+}
+
+/* --- robust ------------------------------------------------------------------------------------- */
+
+/* libc's list: both pointers go to the __next of a node, for that is what the kernel follows;
+ * the lowest bit says that priority is inherited. */
+static struct __pthread_internal_list *node_of(const void *pointer)
+{
+	uintptr_t next = (uintptr_t)pointer & ~(uintptr_t)1;
+
+	return (void *)(next - offsetof(struct __pthread_internal_list, __next));
+}
+
+static struct __pthread_internal_list *next_of(const struct __pthread_internal_list *node)
+{
+	return node_of(node->__next);
+}
+
+static void enqueue(pthread_mutex_t *m)
+{
+	struct __pthread_internal_list *head = libc_robust_list();
+	struct __pthread_internal_list *node = &m->__data.__list;
+
+	next_of(head)->__prev = (void *)&node->__next;
+	node->__next = head->__next;
+	node->__prev = (void *)&head->__next;
+	/* The kernel may walk it at any moment. */
+	atomic_signal_fence(memory_order_seq_cst);
+	head->__next = (void *)&node->__next;
+}
+
+static void dequeue(pthread_mutex_t *m)
+{
+	struct __pthread_internal_list *node = &m->__data.__list;
+
+	next_of(node)->__prev = node->__prev;
+	node_of(node->__prev)->__next = node->__next;
+	node->__next = node->__prev = NULL;
+}
+
+static void robust_release(pthread_mutex_t *m, uint32_t mark)
+{
+	_Atomic uint32_t *word = word_of(m);
+	uint32_t old = atomic_load_explicit(word, memory_order_relaxed);
+
+	/* Pairs with robust_take(): what the holder wrote is visible. */
+	while (!atomic_compare_exchange_weak_explicit(
+	    word, &old, mark != 0 ? mark | (old & FUTEX_WAITERS) : 0,
+	    memory_order_release, memory_order_relaxed))
+		;
+	if (!(old & FUTEX_WAITERS))
+		return;
+	wake(word, 1);
+	if (unlikely(elders_wait))
+		real.syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1);
+}
+
+/* Of one that is held: 0: wait; -1: done; or an errno. */
+static int robust_relock(pthread_mutex_t *m, struct task *t, int kind, uint32_t old,
+			 bool waits)
+{
+	int type = kind & KIND_TYPE;
+
+	if ((int)(old & FUTEX_TID_MASK) == task_tid(t)) {
+		if (type == PTHREAD_MUTEX_ERRORCHECK_NP)
+			return EDEADLK;
+		if (type == PTHREAD_MUTEX_RECURSIVE_NP) {
+			if (m->__data.__count + 1 == 0)
+				return EAGAIN;
+			m->__data.__count++;
+			return -1;
+		}
+	}
+	return waits ? 0 : EBUSY;
+}
+
+/* Waits for the word, once.  0: look again, or an errno. */
+static int robust_wait(pthread_mutex_t *m, struct task *t, uint32_t old, clockid_t clock,
+		       const struct timespec *abstime)
+{
+	ns_t deadline;
+	int r = deadline_at(clock, abstime, &deadline);
+
+	if (r != 0)
+		return r;
+	if (!(old & FUTEX_WAITERS) && !atomic_compare_exchange_strong_explicit(
+					  word_of(m), &old, old | FUTEX_WAITERS,
+					  memory_order_relaxed, memory_order_relaxed))
+		return 0;
+	task_waits_for(t, WAIT_MUTEX, m);
+	return park_on(word_of(m), old | FUTEX_WAITERS, deadline) == -ETIMEDOUT
+		   ? ETIMEDOUT
+		   : 0;
+}
+
+/* What the new holder finds. */
+static int robust_taken(pthread_mutex_t *m, struct task *t, uint32_t old)
+{
+	if (old & FUTEX_OWNER_DIED) {
+		m->__data.__count = 1;
+		m->__data.__owner = INCONSISTENT;
+		enqueue(m);
+		return EOWNERDEAD; /* __nusers counts the last owner still */
+	}
+	if (m->__data.__owner == NOT_RECOVERABLE) {
+		m->__data.__count = 0;
+		robust_release(m, 0);
+		return ENOTRECOVERABLE;
+	}
+	m->__data.__count = 1;
+	own(m, t);
+	enqueue(m);
+	return 0;
+}
+
+/* waits false: trylock; abstime NULL: for ever. */
+static int robust_lock(pthread_mutex_t *m, struct task *t, int kind, bool waits,
+		       clockid_t clock, const struct timespec *abstime)
+{
+	_Atomic uint32_t *word = word_of(m);
+	uint32_t others = 0; /* who has waited cannot know whether others still do */
+
+	for (;;) {
+		uint32_t old = atomic_load_explicit(word, memory_order_relaxed);
+		int r;
+
+		if (old == 0 || (old & FUTEX_OWNER_DIED)) {
+			uint32_t mine =
+			    (uint32_t)task_tid(t) | (old & FUTEX_WAITERS) | others;
+			/* Pairs with robust_release(). */
+			if (atomic_compare_exchange_weak_explicit(word, &old, mine,
+								  memory_order_acquire,
+								  memory_order_relaxed))
+				return robust_taken(m, t, old);
+			continue;
+		}
+		r = robust_relock(m, t, kind, old, waits);
+		if (r != 0)
+			return r < 0 ? 0 : r;
+		r = robust_wait(m, t, old, clock, abstime);
+		if (r != 0)
+			return r;
+		others = FUTEX_WAITERS;
+	}
+}
+
+/* Gives it up whole, whatever its depth. */
+static void robust_leave(pthread_mutex_t *m)
+{
+	/* Who has not made it consistent leaves it so for ever. */
+	m->__data.__owner = m->__data.__owner == INCONSISTENT ? NOT_RECOVERABLE : 0;
+	m->__data.__count = 0;
+	m->__data.__nusers--;
+	dequeue(m);
+	robust_release(m, 0);
+}
+
+static bool robust_is_mine(pthread_mutex_t *m, struct task *t)
+{
+	return (int)(atomic_load_explicit(word_of(m), memory_order_relaxed) &
+		     FUTEX_TID_MASK) == task_tid(t);
+}
+
+static int robust_unlock(pthread_mutex_t *m, struct task *t, int kind)
+{
+	if (!robust_is_mine(m, t))
+		return EPERM;
+	if ((kind & KIND_TYPE) == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0)
+		return 0;
+	robust_leave(m);
+	return 0;
+}
+
+/* One that others see, whose owner is our kernel thread: as the kernel does it. */
+static void mark_shared(pthread_mutex_t *m)
+{
+	_Atomic uint32_t *word = word_of(m);
+	uint32_t old = atomic_load_explicit(word, memory_order_relaxed);
+
+	/* Pairs with whoever takes it next. */
+	while (!atomic_compare_exchange_weak_explicit(
+	    word, &old, (old & FUTEX_WAITERS) | FUTEX_OWNER_DIED, memory_order_release,
+	    memory_order_relaxed))
+		;
+	if (old & FUTEX_WAITERS)
+		real.syscall(SYS_futex, word, FUTEX_WAKE, 1);
+}
+
+void mutex_task_ends(struct task *t)
+{
+	struct __pthread_internal_list *head = libc_robust_list(), *node, *next;
+
+	if (likely(next_of(head) == head))
+		return;
+	for (node = next_of(head); node != head; node = next) {
+		pthread_mutex_t *m =
+		    (void *)((char *)node - offsetof(pthread_mutex_t, __data.__list));
+
+		next = next_of(node);
+		/* The kernel alone can tell those that wait for one of these. */
+		if (is_shared(kind_of(m)) && (kind_of(m) & KIND_INHERIT))
+			continue;
+		dequeue(m);
+		if (is_shared(kind_of(m)))
+			mark_shared(m);
+		else
+			robust_release(m, FUTEX_OWNER_DIED);
+	}
+	task_leave_robust(t, head);
+}
+
+/* --- every type ---------------------------------------------------------------------------------- */
 
 EXPORT int pthread_mutex_lock(pthread_mutex_t *m)
 {
@@ -144,13 +431,15 @@ EXPORT int pthread_mutex_lock(pthread_mutex_t *m)
 	if (unlikely(t == NULL))
 		return real.pthread_mutex_lock(m);
 	if (likely(is_plain(kind))) {
-		if (unlikely(!word_try(m, kind)))
-			word_wait(m, t, kind, false, NO_DEADLINE);
+		if (unlikely(!word_try(m)))
+			word_wait(m, t, false, NO_DEADLINE);
 		own(m, t);
 		return 0;
 	}
-	if (kind & KIND_REAL)
-		return lock_real(m);
+	if (is_real(kind))
+		return lock_real(m, t);
+	if (kind & KIND_ROBUST)
+		return robust_lock(m, t, kind, true, 0, NULL);
 	return lock_checked(m, t, kind, NO_DEADLINE);
 }
 ALIAS(__pthread_mutex_lock, pthread_mutex_lock);
@@ -160,16 +449,25 @@ EXPORT int pthread_mutex_trylock(pthread_mutex_t *m)
 	struct task *t = task_self();
 	int kind = kind_of(m);
 
-	if (unlikely(t == NULL) || unlikely(kind & KIND_REAL))
+	if (unlikely(t == NULL))
 		return real.pthread_mutex_trylock(m);
+	if (unlikely(is_real(kind)))
+		return trylock_real(m, t);
+	if (unlikely(kind & KIND_ROBUST))
+		return robust_lock(m, t, kind, false, 0, NULL);
 	int type = kind & KIND_TYPE;
+
+	/* As libc's: of this type alone trylock looks at the owner. */
+	if (type == PTHREAD_MUTEX_ERRORCHECK_NP && (kind & KIND_INHERIT) &&
+	    relock(m, t, kind) != 0)
+		return EDEADLK;
 
 	if (type == PTHREAD_MUTEX_RECURSIVE_NP) {
 		int r = relock(m, t, kind);
 		if (r != 0)
 			return r < 0 ? 0 : r;
 	}
-	if (!word_try(m, kind))
+	if (!word_try(m))
 		return EBUSY;
 	if (type == PTHREAD_MUTEX_RECURSIVE_NP)
 		m->__data.__count = 1;
@@ -188,11 +486,11 @@ static int lock_until(pthread_mutex_t *m, struct task *t, clockid_t clock,
 	r = relock(m, t, kind);
 	if (r != 0)
 		return r < 0 ? 0 : r;
-	if (!word_try(m, kind)) {
+	if (!word_try(m)) {
 		r = deadline_at(clock, abstime, &deadline);
 		if (r != 0)
 			return r;
-		r = -word_wait(m, t, kind, false, deadline);
+		r = -word_wait(m, t, false, deadline);
 		if (r != 0)
 			return r;
 	}
@@ -201,18 +499,24 @@ static int lock_until(pthread_mutex_t *m, struct task *t, clockid_t clock,
 	return 0;
 }
 
+static int lock_any_until(pthread_mutex_t *m, struct task *t, clockid_t clock,
+			  const struct timespec *abstime)
+{
+	int kind = kind_of(m);
+
+	if (is_real(kind))
+		return lock_real_until(m, t, clock, abstime);
+	if (kind & KIND_ROBUST)
+		return robust_lock(m, t, kind, true, clock, abstime);
+	return lock_until(m, t, clock, abstime);
+}
+
 EXPORT int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *abstime)
 {
 	struct task *t = task_self();
 
-	if (t != NULL && !(kind_of(m) & KIND_REAL))
-		return lock_until(m, t, CLOCK_REALTIME, abstime);
-	if (t == NULL)
-		return real.pthread_mutex_timedlock(m, abstime);
-	enter_kernel();
-	int r = real.pthread_mutex_timedlock(m, abstime);
-	leave_kernel();
-	return r;
+	return t == NULL ? real.pthread_mutex_timedlock(m, abstime)
+			 : lock_any_until(m, t, CLOCK_REALTIME, abstime);
 }
 
 EXPORT int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
@@ -222,14 +526,8 @@ EXPORT int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
 
 	if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
 		return EINVAL;
-	if (t != NULL && !(kind_of(m) & KIND_REAL))
-		return lock_until(m, t, clock, abstime);
-	if (t == NULL)
-		return real.pthread_mutex_clocklock(m, clock, abstime);
-	enter_kernel();
-	int r = real.pthread_mutex_clocklock(m, clock, abstime);
-	leave_kernel();
-	return r;
+	return t == NULL ? real.pthread_mutex_clocklock(m, clock, abstime)
+			 : lock_any_until(m, t, clock, abstime);
 }
 
 /* --- unlock ------------------------------------------------------------------------------------ */
@@ -238,14 +536,15 @@ static int unlock_checked(pthread_mutex_t *m, struct task *t, int kind)
 {
 	int type = kind & KIND_TYPE;
 
+	/* One that inherits priority of whatever type. */
 	if (m->__data.__owner != task_tid(t) ||
-	    (type == PTHREAD_MUTEX_ERRORCHECK_NP && *word_of(m, kind) == 0))
+	    (type == PTHREAD_MUTEX_ERRORCHECK_NP && *word_of(m) == 0))
 		return EPERM;
 	if (type == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0)
 		return 0;
 	m->__data.__owner = 0;
 	m->__data.__nusers--;
-	word_release(m, kind);
+	word_release(m);
 	return 0;
 }
 
@@ -257,14 +556,32 @@ EXPORT int pthread_mutex_unlock(pthread_mutex_t *m)
 	if (unlikely(t == NULL))
 		return real.pthread_mutex_unlock(m);
 	if (unlikely(!is_plain(kind)))
-		return kind & KIND_REAL ? real.pthread_mutex_unlock(m)
-					: unlock_checked(m, t, kind);
+		return is_real(kind)        ? unlock_real(m, t)
+		       : kind & KIND_ROBUST ? robust_unlock(m, t, kind)
+					    : unlock_checked(m, t, kind);
 	m->__data.__owner = 0;
 	m->__data.__nusers--;
-	word_release(m, kind);
+	word_release(m);
 	return 0;
 }
 ALIAS(__pthread_mutex_unlock, pthread_mutex_unlock);
+
+/* libc marks every robust mutex as shared, because the kernel, which wakes those that wait for
+ * a dead owner, takes all for shared.  One that was asked to be private keeps a mark of ours:
+ * libc does not look at that bit, and treats it as ever while the runtime sleeps. */
+EXPORT int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *attr)
+{
+	int r = real.pthread_mutex_init(m, attr), robust = 0, shared = 0;
+
+	if (r != 0 || attr == NULL)
+		return r;
+	pthread_mutexattr_getrobust(attr, &robust);
+	pthread_mutexattr_getpshared(attr, &shared);
+	if (robust == PTHREAD_MUTEX_ROBUST && shared == PTHREAD_PROCESS_PRIVATE)
+		m->__data.__kind |= KIND_OURS;
+	return r;
+}
+ALIAS(__pthread_mutex_init, pthread_mutex_init);
 
 EXPORT int pthread_mutex_destroy(pthread_mutex_t *m)
 {
@@ -278,57 +595,86 @@ _Atomic uint32_t *mutex_word(pthread_mutex_t *m)
 {
 	int kind = kind_of(m);
 
-	return kind & KIND_REAL ? NULL : word_of(m, kind);
+	return is_real(kind) || (kind & KIND_ROBUST) ? NULL : word_of(m);
 }
 
 int mutex_check_owner(pthread_mutex_t *m, struct task *t)
 {
-	int type = kind_of(m) & KIND_TYPE;
+	int kind = kind_of(m), type = kind & KIND_TYPE;
 
-	if ((type == PTHREAD_MUTEX_RECURSIVE_NP || type == PTHREAD_MUTEX_ERRORCHECK_NP) &&
-	    !(kind_of(m) & KIND_REAL) && m->__data.__owner != task_tid(t))
+	if (is_real(kind))
+		return 0;
+	if (kind & KIND_ROBUST)
+		return robust_is_mine(m, t) ? 0 : EPERM;
+	if ((type == PTHREAD_MUTEX_RECURSIVE_NP || type == PTHREAD_MUTEX_ERRORCHECK_NP ||
+	     (kind & KIND_INHERIT)) &&
+	    m->__data.__owner != task_tid(t))
 		return EPERM;
 	return 0;
 }
 
-/* Gives the mutex up whole, whatever its depth; the depth to put back. */
-unsigned mutex_leave(pthread_mutex_t *m)
+unsigned mutex_leave(pthread_mutex_t *m, struct task *t)
 {
 	unsigned depth = m->__data.__count;
 	int kind = kind_of(m);
 
-	if (kind & KIND_REAL) {
-		real.pthread_mutex_unlock(m);
+	if (is_real(kind)) {
+		unlock_real(m, t);
+		return depth;
+	}
+	if (kind & KIND_ROBUST) {
+		robust_leave(m);
 		return depth;
 	}
 	m->__data.__owner = 0;
 	m->__data.__nusers--;
-	word_release(m, kind);
+	word_release(m);
 	return depth;
 }
 
-/* Takes it back: had says that the word is ours already, contended that others may wait. */
-void mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had,
-		  bool contended)
+int mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had,
+		 bool contended)
 {
-	int kind = kind_of(m);
+	int kind = kind_of(m), r = 0;
 
-	if (kind & KIND_REAL) {
-		lock_real(m);
-		return;
+	if (is_real(kind))
+		return lock_real(m, t);
+	if (kind & KIND_ROBUST) {
+		r = robust_lock(m, t, kind, true, 0, NULL);
+		if (r == 0 || r == EOWNERDEAD)
+			m->__data.__count = depth;
+		return r;
 	}
-	if (!had && (contended || !word_try(m, kind)))
-		word_wait(m, t, kind, contended, NO_DEADLINE);
+	if (!had && (contended || !word_try(m)))
+		word_wait(m, t, contended, NO_DEADLINE);
 	m->__data.__count = depth;
 	own(m, t);
+	return 0;
 }
 
 EXPORT int pthread_mutex_consistent(pthread_mutex_t *m)
 {
-	return real.pthread_mutex_consistent(m);
+	struct task *t = task_self();
+
+	if (t == NULL)
+		return real.pthread_mutex_consistent(m);
+	mutex_begin_real(m, t);
+	int r = real.pthread_mutex_consistent(m);
+	mutex_end_real(t);
+	return r;
 }
 
 EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *m, int ceiling, int *old)
 {
-	return real.pthread_mutex_setprioceiling(m, ceiling, old);
+	struct task *t = task_self();
+
+	if (t == NULL || !(kind_of(m) & KIND_CEILING))
+		return real.pthread_mutex_setprioceiling(m, ceiling, old);
+	/* It locks it. */
+	mutex_begin_real(m, t);
+	enter_kernel();
+	int r = real.pthread_mutex_setprioceiling(m, ceiling, old);
+	leave_kernel();
+	mutex_end_real(t);
+	return r;
 }

@@ -80,6 +80,7 @@
 
 /* Exported by libc and declared by no header. */
 int pthread_yield(void);
+__typeof__(pthread_mutex_init) __pthread_mutex_init;
 __typeof__(pthread_mutex_destroy) __pthread_mutex_destroy;
 __typeof__(pthread_mutex_lock) __pthread_mutex_lock;
 __typeof__(pthread_mutex_trylock) __pthread_mutex_trylock;

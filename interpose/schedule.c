@@ -198,6 +198,7 @@ static int priority_of(struct task *self, struct task *t)
 static long set_policy(struct task *self, struct task *t, int policy,
 		       const struct sched_param *param)
 {
+	struct wish *w = &task_ext(t)->wish;
 	int plain = policy & ~SCHED_RESET_ON_FORK;
 	int low = sched_get_priority_min(plain), high = sched_get_priority_max(plain);
 
@@ -206,15 +207,15 @@ static long set_policy(struct task *self, struct task *t, int policy,
 		return -EINVAL;
 	if (policy == policy_of(self, t) && param->sched_priority == priority_of(self, t))
 		return 0;
-	if (can_be_told(self, t))
-		return change(self, t, SYS_sched_setscheduler, false, 0, policy,
-			      (long)param);
 	asking_acquire();
-	task_ext(t)->wish.policy = policy;
-	task_ext(t)->wish.priority = param->sched_priority;
-	int r = ask(t, WISH_POLICY);
+	w->policy = policy;
+	w->priority = param->sched_priority;
+	long r = can_be_told(self, t) ? change(self, t, SYS_sched_setscheduler, false, 0,
+					       policy, (long)param)
+				      : -ask(t, WISH_POLICY);
+	w->is_told = r == 0;
 	asking_release();
-	return -r;
+	return r;
 }
 
 EXPORT int sched_setscheduler(pid_t tid, int policy, const struct sched_param *param)
@@ -280,8 +281,10 @@ EXPORT int pthread_getschedparam(pthread_t id, int *policy, struct sched_param *
 		return real.pthread_getschedparam(id, policy, param);
 	if (task_is_done(t))
 		return ESRCH;
-	*policy = policy_of(self, t);
-	param->sched_priority = priority_of(self, t);
+	/* Not what a mutex's ceiling has made of it meanwhile, says POSIX. */
+	bool told = task_ext(t)->wish.is_told;
+	*policy = told ? task_ext(t)->wish.policy : policy_of(self, t);
+	param->sched_priority = told ? task_ext(t)->wish.priority : priority_of(self, t);
 	return 0;
 }
 

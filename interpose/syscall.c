@@ -12,6 +12,7 @@
 #include "bind.h"
 #include "inlined.h"
 #include "io.h"
+#include "mutex.h"
 #include "schedule.h"
 #include "signal.h"
 #include "sleep.h"
@@ -319,6 +320,7 @@ static long call_exit(struct task *t, int status)
 	}
 	if (task_count() == 1)
 		real.syscall(SYS_exit_group, status);
+	mutex_task_ends(t);
 	task_exit(NULL);
 }
 

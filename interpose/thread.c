@@ -12,6 +12,7 @@
 
 #include "bind.h"
 #include "inlined.h"
+#include "mutex.h"
 #include "schedule.h"
 #include "thread.h"
 
@@ -56,6 +57,7 @@ static pthread_key_t adopted_key;
 
 static void adopted_ends(void *t)
 {
+	mutex_task_ends(t);
 	task_unadopt(t);
 }
 
@@ -140,6 +142,7 @@ _Noreturn void thread_end(struct task *t)
 	real.__call_tls_dtors();
 	keys_destroy();
 	end_libc();
+	mutex_task_ends(t);
 	task_exit(ext->result);
 }
 

@@ -52,6 +52,8 @@ struct wish {
 	int error;             /* what came of the last: 0 or an errno */
 	int policy, priority;
 	int nice;
+	bool
+	    is_told; /* policy and priority are what the program last asked for, and got */
 	uint64_t cpus[4];
 };
 enum wish_kind { WISH_BIND = 1, WISH_POLICY = 2, WISH_NICE = 4, WISH_CPUS = 8 };

@@ -400,6 +400,26 @@ void libc_cancel(void *tcb)
 	or_acq_rel(cancelhandling_of(tcb), CANCELED_BITMASK);
 }
 
+void libc_set_tid(void *tcb, int tid)
+{
+	*(int *)((char *)tcb + libc_facts.tid) = tid;
+}
+
+/* nptl/descr.h: behind tid come robust_prev and robust_head { list, futex_offset,
+ * op_pending }; the first two make a node of the list. */
+enum { ROBUST_PREV = 8, ROBUST_HEAD = 16, ROBUST_HEAD_SIZE = 24 };
+
+void *libc_robust_list(void)
+{
+	return (char *)read_fs_base() + libc_facts.tid + ROBUST_PREV;
+}
+
+void libc_register_robust(void *tcb)
+{
+	sys(SYS_set_robust_list, (char *)tcb + libc_facts.tid + ROBUST_HEAD,
+	    ROBUST_HEAD_SIZE);
+}
+
 /* nptl/descr.h: behind tid come robust_prev, robust_head (three words), then cleanup. */
 struct _pthread_cleanup_buffer **libc_cleanup_buffers(void)
 {

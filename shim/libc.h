@@ -75,6 +75,12 @@ void libc_cancel(void *tcb);
 /* Marks a TCB so that glibc's set*id broadcast passes it by: ours reaches every worker. */
 void libc_hide_from_setxid(void *tcb);
 
+/* Changes the tid that libc finds in a TCB. */
+void libc_set_tid(void *tcb, int tid);
+
+/* Tells the kernel where the TCB's list of robust mutexes is: the calling kernel thread's. */
+void libc_register_robust(void *tcb);
+
 /* Whether pc is in libc, ld.so, the vDSO or this library: not preempted there. */
 bool libc_owns_pc(uintptr_t pc);
 bool runtime_owns_pc(uintptr_t pc);

@@ -245,10 +245,13 @@ void preempt_setup_thread(struct worker *w)
 	sys(SYS_sigaltstack, &stack, 0);
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
 	/* A program that asks the kernel for its thread's list of robust mutexes finds one,
-	 * empty, as in any thread of libc's (stress-ng follows the pointer). */
-	w->robust_list[0] = w->robust_list;
-	w->robust_list[1] = w->robust_list[2] = NULL;
-	sys(SYS_set_robust_list, w->robust_list, sizeof(w->robust_list));
+	 * empty, as in any thread of libc's (stress-ng follows the pointer).  The process's
+	 * first keeps main's: what main locked before the runtime woke is there, and has this
+	 * thread's tid. */
+	if (w->robust_list[0] == NULL)
+		w->robust_list[0] = w->robust_list;
+	if (load_relaxed(&w->tid) != sched.pid)
+		sys(SYS_set_robust_list, w->robust_list, sizeof(w->robust_list));
 	dispatch_setup_thread();
 }
 

@@ -101,9 +101,9 @@ struct task {
 	_Atomic uint8_t life;  /* enum task_life */
 	/* Owns its kernel thread and uses no processor.  Written by rule 5; all read it. */
 	_Atomic bool bound;
-	/* It forked, and this is the child: its kernel thread came with it, and its slot is
-	 * not used again. */
-	bool forked;
+	/* Its slot is not used again: it forked, and this is the child, where it ends on its own
+	 * stack; or task_keep_tcb().  Owner only. */
+	bool keeps_slot;
 	bool is_main;
 	bool adopted; /* its kernel thread is not ours */
 	bool c11;
@@ -472,6 +472,10 @@ _Noreturn void worker_exit(struct worker *w);
 void task_finish(struct task *t);
 void task_init_main(void);
 void task_fork_child(struct task *t);
+
+/* The calling task's kernel thread is its own from now on: mask, signal stack, list of
+ * robust mutexes. */
+void task_own_thread(struct task *t);
 
 /* Calls fn for every task alive until it returns false.  Tasks may come and go meanwhile. */
 void tasks_for_each(bool (*fn)(struct task *, void *), void *arg);

@@ -527,7 +527,7 @@ void task_first_run(void *arg)
 
 	finish_switch(load_relaxed(&t->worker));
 	if (is_bound(t))
-		signal_bind(t);
+		task_own_thread(t);
 	runtime_leave(t);
 	host.task_main(t);
 	__builtin_unreachable();

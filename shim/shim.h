@@ -339,6 +339,21 @@ int task_kernel_tid(const struct task *t);
  * can change.  0: the caller's own does. */
 int task_twin_tid(const struct task *t);
 
+/* While on, the bound caller's TCB has the tid of its kernel thread, not its virtual one:
+ * what libc writes into an object then means something to the kernel and other processes. */
+void task_set_identity(struct task *t, bool on);
+
+/* libc has put something into t's TCB that no later task may find there, and that nobody can
+ * clear: it is not used again. */
+void task_keep_tcb(struct task *t);
+
+/* The calling task's list of robust mutexes, which libc keeps in its TCB: a node as of
+ * struct __pthread_internal_list. */
+void *libc_robust_list(void);
+
+/* What is left on that list when t ends the kernel finds when the kernel thread does. */
+void task_leave_robust(struct task *t, void *list);
+
 /* Somebody changed the kernel thread of t, which is bound: as if t had by task_bind_call. */
 void task_set_apart(struct task *t);
 

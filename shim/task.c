@@ -46,7 +46,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->c11 = spec->c11;
 	t->result = NULL;
 	store_relaxed(&t->bound, false);
-	t->forked = t->is_main = false;
+	t->keeps_slot = t->is_main = false;
 	t->cpu_before = 0;
 	t->cancel_point = t->cancel_anywhere = t->at_wait = false;
 	store_relaxed(&t->interrupt, 0);
@@ -275,6 +275,12 @@ static void take_worker_over(struct task *t, struct worker *w)
 	store_release(&t->bound, true);
 	store_relaxed(&w->proc, NULL);
 	proc_hand_off(p);
+	task_own_thread(t);
+}
+
+void task_own_thread(struct task *t)
+{
+	libc_register_robust(t->tcb);
 	signal_bind(t);
 }
 
@@ -311,6 +317,38 @@ int task_twin_tid(const struct task *t)
 	return is_bound(t) ? t->kernel_tid : load_relaxed(&sysmon_worker.tid);
 }
 
+void task_set_identity(struct task *t, bool on)
+{
+	libc_set_tid(t->tcb, on && is_bound(t) ? t->kernel_tid : t->tid);
+}
+
+void task_leave_robust(struct task *t, void *list)
+{
+	/* The node, and the rest of the kernel's struct robust_list_head. */
+	struct {
+		void *prev, **next;
+		long offset;
+	} *head = list;
+	struct worker *w = load_relaxed(&t->worker);
+	void **last = NULL;
+
+	if (head->next == (void **)&head->next || !is_bound(t) || w->stack == NULL)
+		return;
+	w->robust_list[0] = head->next;
+	w->robust_list[1] = (void *)head->offset;
+	/* The lowest bit of a pointer is a mark. */
+	for (void **at = head->next; at != (void **)&head->next; at = *last)
+		last = (void **)((uintptr_t)at & ~(uintptr_t)1);
+	*last = w->robust_list;
+	head->next = (void **)&head->next;
+	head->prev = &head->next;
+}
+
+void task_keep_tcb(struct task *t)
+{
+	t->keeps_slot = true;
+}
+
 void task_set_apart(struct task *t)
 {
 	store_relaxed(&t->worker->apart, true);
@@ -327,8 +365,10 @@ static _Noreturn void end_process(void)
 /* The slot of an ended task, if it has one, is nobody's now. */
 static void free_ended(struct task *t)
 {
-	if (t->slot_low != NULL && !t->forked)
+	if (t->slot_low != NULL && !t->keeps_slot)
 		slot_give(t);
+	else if (t->slot_low != NULL)
+		store_relaxed(&t->life, TASK_FREE);
 }
 
 void task_finish(struct task *t)
@@ -646,7 +686,7 @@ void task_fork_child(struct task *t)
 	store_relaxed(&t->worker, &child_worker);
 	bind_here(t);
 	t->cpu_before = 0;
-	t->forked = t->is_main = true;
+	t->keeps_slot = t->is_main = true;
 	foreign.main = t;
 	store_relaxed(&sched.n_tasks, 1);
 }

@@ -100,6 +100,7 @@ bool worker_spawn(struct worker *w, void (*entry)(void *), unsigned long without
 	store_relaxed(&w->kernel_tid, 1);
 	w->in_runtime = 1;
 	w->after = AFTER_NOTHING;
+	w->robust_list[0] = w->robust_list[1] = w->robust_list[2] = NULL;
 	/* A worker inherits its mask; a caller may be in the middle of changing its own. */
 	uint64_t old;
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, &old);
