@@ -8,6 +8,7 @@
 # shellcheck disable=SC2030,SC2031 # $status is what `same` left in the same test
 
 load helpers
+load cpython
 
 DATA_SIZE=64M
 WIDE=16 # threads for a compressor: more than GOMAXPROCS + 4 allows kernel threads
@@ -231,48 +232,6 @@ untimed() {
 }
 
 # ---- CPython ----------------------------------------------------------------
-
-python=/usr/bin/python3 # the one whose tests Debian packages
-
-python_testsuite() {
-	"$python" -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])' 2>/dev/null ||
-		echo libpython3-testsuite
-}
-
-# cpython_same MODULE [OPTION...]: each test of CPython's MODULE has native's
-# outcome.  Most of them sleep, so both runs go on side by side.
-cpython_same() {
-	local module=$1 how runs=()
-	shift
-	requires "$python"
-	"$python" -c "import test.$module" 2>/dev/null || skip "$(python_testsuite) is not installed"
-
-	for how in native green; do
-		cpython "$how" "$@" "$module" >"verdicts.$how" &
-		runs+=($!)
-	done
-	wait "${runs[@]}"
-	echo "green, it ended with:" && tail -n 30 log.green
-	assert [ -s verdicts.native ]
-	same_file "outcomes of $module" verdicts.native verdicts.green
-}
-
-# cpython HOW ARG...: the status of CPython's test runner, then a line per test.
-cpython() {
-	local how=$1 status=0
-	shift
-	mkdir "tmp.$how"
-	TMPDIR=$PWD/tmp.$how PYTHONDONTWRITEBYTECODE=1 "$how" "$python" -m test --timeout 90 \
-		--junit-xml "$PWD/$how.xml" "$@" >"log.$how" 2>&1 </dev/null || status=$?
-	echo "status $status"
-	"$python" - "$how.xml" <<-'PYTHON'
-		import sys, xml.etree.ElementTree as tree
-
-		for case in tree.parse(sys.argv[1]).iter("testcase"):
-		    said = [case.get("result")] + sorted(child.tag for child in case)
-		    print(case.get("name"), *(word for word in said if not word.startswith("system-")))
-	PYTHON
-}
 
 @test "CPython's test_threading as native" {
 	cpython_same test_threading
