@@ -4,7 +4,7 @@
  *
  * The words keep glibc's layout and meaning (nptl/pthread_mutex_lock.c): __lock 0 free, 1
  * held, 2 held with waiters; __owner the holder's tid; __count the depth of a recursive
- * one; __nusers holders; __kind the type and flags.  So static initialisers and mutexes
+ * one; __nusers holders and who waits on a condition with it; __kind the type and flags.  So static initialisers and mutexes
  * that were locked before the runtime woke stay valid.
  *
  * Priority-inheriting ones are like all others, but know their owner: the kernel does not
@@ -626,8 +626,8 @@ unsigned mutex_leave(pthread_mutex_t *m, struct task *t)
 		robust_leave(m);
 		return depth;
 	}
+	/* It stays a user, as with libc: pthread_mutex_destroy says EBUSY. */
 	m->__data.__owner = 0;
-	m->__data.__nusers--;
 	word_release(m);
 	return depth;
 }
@@ -648,7 +648,7 @@ int mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had,
 	if (!had && (contended || !word_try(m)))
 		word_wait(m, t, contended, NO_DEADLINE);
 	m->__data.__count = depth;
-	own(m, t);
+	m->__data.__owner = task_tid(t);
 	return 0;
 }
 

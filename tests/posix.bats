@@ -69,6 +69,10 @@ everywhere() {
 	everywhere posix-sync mutex-signal
 }
 
+@test "robust mutexes" {
+	everywhere posix-sync robust
+}
+
 @test "condition variables" {
 	everywhere posix-sync cond
 }
