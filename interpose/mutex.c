@@ -4,8 +4,8 @@
  *
  * The words keep glibc's layout and meaning (nptl/pthread_mutex_lock.c): __lock 0 free, 1
  * held, 2 held with waiters; __owner the holder's tid; __count the depth of a recursive
- * one; __nusers holders and who waits on a condition with it; __kind the type and flags.  So static initialisers and mutexes
- * that were locked before the runtime woke stay valid.
+ * one; __nusers holders, and who waits on a condition with it; __kind the type and flags.
+ * So static initialisers and mutexes that were locked before the runtime woke stay valid.
  *
  * Priority-inheriting ones are like all others, but know their owner: the kernel does not
  * schedule tasks, so there is no priority to inherit.
