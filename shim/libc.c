@@ -226,6 +226,8 @@ const char *libc_probe(void)
 		f->rseq = rseq != NULL ? *rseq : 0;
 	}
 	f->self_task = (char *)&self_task - (char *)fs;
+	const uintptr_t *end = dlsym(RTLD_DEFAULT, "__libc_stack_end");
+	f->stack_end = end != NULL ? *end : 0;
 	dl_iterate_phdr(visit_object, fs);
 	if (f->tls_size == 0)
 		return "libc's own thread-local storage was not found: threads run "

@@ -30,6 +30,7 @@ struct libc_facts {
 	ptrdiff_t tls;        /* of libc's own TLS block, from the TCB */
 	size_t tls_size;
 	struct pthread_key_slot *keys; /* __pthread_keys */
+	uintptr_t stack_end;           /* of the process's first stack */
 };
 
 /* One row of __pthread_keys, checked against _thread_db_sizeof_pthread_key_struct. */

@@ -9,6 +9,11 @@
  * run signal handlers like any other call into the runtime, and then returns to the
  * interrupted code by rt_sigreturn on the copy, which restores every register.
  *
+ * The stack pointer may be elsewhere: on a coroutine's small stack, or, as that of Erlang's
+ * compiled code, in the middle of a heap, where nothing may be written.  Natively such a
+ * program has its handlers on an alternate stack, or no signals at all.  Then the task looks
+ * up aside, on a stack that it gets for the purpose.
+ *
  * Elsewhere the interrupted code is left alone: inside the runtime (it looks up when it
  * leaves, and sysmon tries again until it has), inside libc, ld.so and the vDSO (locks may
  * be held there: sysmon tries again, or hands the processor off), and while the task holds
@@ -17,6 +22,8 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <ucontext.h>
 
 #include "libc.h"
@@ -51,6 +58,8 @@ enum {
 	XSAVE_ALIGN = 64,
 	/* Stack that preempted() and a handler need at least below the copy. */
 	STACK_MARGIN = 2048,
+	/* Of the stack aside; a cancel unwinds there. */
+	ASIDE_SIZE = 128 * 1024,
 };
 
 static size_t fpstate_size(const char *fpstate)
@@ -72,15 +81,71 @@ static bool stack_has_room(struct task *t, uintptr_t sp, size_t need)
 	return sp - low > need + STACK_MARGIN;
 }
 
+/* --- standing aside ------------------------------------------------------------------- */
+
+static bool is_on_own_stack(const struct task *t, uintptr_t sp)
+{
+	uintptr_t low = (uintptr_t)t->stack_low, high = low + t->stack_size;
+
+	if (low == 0) {
+		/* Main's: as far as it may grow. */
+		struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+
+		high = libc_facts.stack_end;
+		if (high == 0)
+			return true;
+		sys(SYS_prlimit64, 0, RLIMIT_STACK, NULL, &limit);
+		low = limit.rlim_cur < high ? high - limit.rlim_cur : 0;
+	}
+	return sp >= low && sp <= high;
+}
+
+bool task_is_aside(const struct task *t, uintptr_t sp)
+{
+	return t->aside != NULL && sp - (uintptr_t)t->aside < ASIDE_SIZE;
+}
+
+/* The end of what is free of the stack aside, or 0: no memory.  In our signal's handler. */
+static uintptr_t aside_top(struct task *t)
+{
+	/* It is there already, below a handler that it runs. */
+	for (struct activation *a = t->handlers; a != NULL; a = a->outer)
+		if (a->aside != 0)
+			return a->aside - RED_ZONE;
+	if (t->aside == NULL) {
+		long p =
+		    sys(SYS_mmap, 0, ASIDE_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+		if (p < 0 && p > -4096)
+			return 0;
+		t->aside = (char *)p;
+	}
+	return (uintptr_t)t->aside + ASIDE_SIZE;
+}
+
+/* Below which address a task may be made to look up that was met with this stack pointer. */
+static uintptr_t look_up_top(struct task *t, uintptr_t sp)
+{
+	if (is_on_own_stack(t, sp) || signal_is_on_altstack(t, sp) ||
+	    task_is_aside(t, sp))
+		return sp - RED_ZONE;
+	return aside_top(t);
+}
+
+/* --- interrupting ----------------------------------------------------------------------- */
+
 bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
 		    const siginfo_t *info)
 {
 	ucontext_t *uc = context;
 	const char *fpstate = (const char *)uc->uc_mcontext.fpregs;
 	size_t size = fpstate_size(fpstate);
+	uintptr_t sp = uc->uc_mcontext.gregs[REG_RSP];
 
+	if (top == 0) /* a fault's handler runs where natively it would */
+		top = sig != 0 ? sp - RED_ZONE : look_up_top(t, sp);
 	if (top == 0)
-		top = uc->uc_mcontext.gregs[REG_RSP] - RED_ZONE;
+		return false;
 	if (!stack_has_room(t, top, size + XSAVE_ALIGN + sizeof(struct signal_frame)))
 		return false;
 	uintptr_t fp_copy = (top - size) & ~(uintptr_t)(XSAVE_ALIGN - 1);

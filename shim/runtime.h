@@ -82,6 +82,7 @@ struct pending_signals {
 struct activation {
 	struct activation *outer;
 	uintptr_t sp;    /* stack pointer of what it interrupted */
+	uintptr_t aside; /* where the task stood aside when it called the handler; or 0 */
 	uint64_t before; /* the task's mask then */
 };
 
@@ -150,6 +151,9 @@ struct task {
 	/* memory: see slot.c */
 	char *stack_low; /* of the stack it runs on, above the guard */
 	size_t stack_size;
+	/* Where it looks up when it is met on a stack that is not its own: see preempt.c.
+	 * NULL: never was.  Kept with the slot.  Owner only. */
+	char *aside;
 	char *slot_low; /* low end of its slot, the guard included; NULL: no slot */
 	size_t slot_size;
 	char *guard_low;       /* where its guard is, right below the stack */
@@ -514,11 +518,17 @@ void preempt_worker(struct worker *w);
 bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
 		    const siginfo_t *info);
 
+/* Whether sp, the calling task's, is where it stands aside. */
+bool task_is_aside(const struct task *t, uintptr_t sp);
+
 /* A worker's first act: its signal stack and mask. */
 void preempt_setup_thread(struct worker *w);
 void preempt_setup_sysmon(struct worker *w);
 
 /* --- signal.c ---------------------------------------------------------------------- */
+
+/* Whether sp lies on t's alternate signal stack. */
+bool signal_is_on_altstack(const struct task *t, uintptr_t sp);
 
 /* What every worker blocks: all but faults and our own signals. */
 extern uint64_t worker_sigmask __attribute__((visibility("hidden")));

@@ -49,7 +49,9 @@ static void shrink(struct task *t, uint64_t before)
 	/* It may have run, and bound itself, since. */
 	bool bound = is_bound(t);
 	left = t->left_tsc;
-	if (!bound && left <= before && is_on_slot(t)) {
+	/* In a handler it may stand on an alternate stack that lies in its own, and what was
+	 * interrupted below. */
+	if (!bound && left <= before && t->handlers == NULL && is_on_slot(t)) {
 		give_back(t);
 		t->shrunk_tsc = left;
 	}

@@ -30,6 +30,9 @@ enum {
 	SA_RESTORER_FLAG = 0x04000000,
 	SIG_SETXID = 33, /* glibc's */
 	MINSIGSTKSZ_KERNEL = 2048,
+	RED_ZONE = 128,
+	CALL_ROOM =
+	    1024, /* of call_handler() itself, down to the handler's first frame */
 	SS_AUTODISARM_FLAG = (int)(1U << 31), /* linux/signal.h */
 };
 
@@ -473,7 +476,7 @@ static bool take_action(int sig, struct kernel_sigaction *act)
 	return has_handler(act);
 }
 
-static bool is_on_altstack(const struct task *t, uintptr_t sp)
+bool signal_is_on_altstack(const struct task *t, uintptr_t sp)
 {
 	uintptr_t low = (uintptr_t)t->altstack.ss_sp;
 
@@ -484,7 +487,8 @@ static bool is_on_altstack(const struct task *t, uintptr_t sp)
  * where sp is. */
 static uintptr_t altstack_top(const struct task *t, unsigned long flags, uintptr_t sp)
 {
-	if (!(flags & SA_ONSTACK) || t->altstack.ss_size == 0 || is_on_altstack(t, sp))
+	if (!(flags & SA_ONSTACK) || t->altstack.ss_size == 0 ||
+	    signal_is_on_altstack(t, sp))
 		return 0;
 	return (uintptr_t)t->altstack.ss_sp + t->altstack.ss_size;
 }
@@ -506,11 +510,18 @@ void signal_set_kernel_mask(uint64_t mask)
 static void call_handler(struct task *t, const struct kernel_sigaction *act, int sig,
 			 siginfo_t *info, ucontext_t *uc, uintptr_t sp)
 {
-	struct activation a = {t->handlers, sp, load_relaxed(&t->sigmask)};
+	struct activation a = {
+	    .outer = t->handlers, .sp = sp, .before = load_relaxed(&t->sigmask)};
 	uint64_t after;
-	uintptr_t top =
-	    altstack_top(t, act->flags, (uintptr_t)__builtin_frame_address(0));
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+	uintptr_t top = altstack_top(t, act->flags, here);
 
+	/* The handler runs where natively it would: the task alone stands aside. */
+	if (task_is_aside(t, here) && !task_is_aside(t, sp)) {
+		a.aside = here - CALL_ROOM;
+		if (top == 0)
+			top = sp - RED_ZONE;
+	}
 	if (!(act->flags & SA_RESTART))
 		t->eintr_wanted = true;
 	t->handlers_run++;
@@ -577,10 +588,11 @@ void signal_deliver(struct task *t)
 {
 	siginfo_t info;
 	int sig;
+	void *context = t->interrupted; /* each handler clears it while it runs */
 
 	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
 	while ((sig = take_for(t, ~load_relaxed(&t->sigmask), &info)) != 0)
-		signal_run_handler(t, sig, &info, t->interrupted);
+		signal_run_handler(t, sig, &info, context);
 }
 
 bool signal_take_eintr(struct task *t)
@@ -692,7 +704,7 @@ void signal_bind(struct task *t)
 
 int signal_altstack(struct task *t, const stack_t *stack, stack_t *old)
 {
-	bool on = is_on_altstack(t, (uintptr_t)__builtin_frame_address(0));
+	bool on = signal_is_on_altstack(t, (uintptr_t)__builtin_frame_address(0));
 
 	if (is_bound(t)) {
 		long r = sys(SYS_sigaltstack, stack, old);

@@ -82,6 +82,10 @@ few_threads() {
 	everywhere "$BATS_FILE_TMPDIR/runtimes" safepoints
 }
 
+@test "nothing is written where the stack pointer is not on the thread's own stack" {
+	everywhere "$BATS_FILE_TMPDIR/runtimes" heaps
+}
+
 @test "a collector stops all threads by signals, and finds all that is on their stacks" {
 	everywhere "$BATS_FILE_TMPDIR/runtimes" collector
 }

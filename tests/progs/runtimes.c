@@ -251,6 +251,103 @@ static void test_safepoints(void)
 		join(threads[i]);
 }
 
+/* --- stacks in the middle of a heap ------------------------------------------------------------- */
+
+/* Erlang's compiled code has its stack pointer in a process's heap, with live data on both
+ * sides, and all handlers on alternate stacks. */
+enum { HEAP_WORDS = 16 * 1024 };
+
+static _Atomic bool leave_heap;
+static _Atomic int n_on_heap, n_nudged;
+
+static void nudge(int sig, siginfo_t *info, void *context)
+{
+	(void)sig, (void)info, (void)context;
+	for (int i = 0; i < 1000; i++)
+		CHECK(errno != -1);
+	n_nudged++;
+}
+
+__attribute__((noinline)) static void spin_on(char *sp, _Atomic bool *leave)
+{
+	__asm__ volatile("movq %%rsp, %%rbx\n\t"
+			 "movq %0, %%rsp\n"
+			 "1:\tpause\n\t"
+			 "cmpb $0, (%1)\n\t"
+			 "je 1b\n\t"
+			 "movq %%rbx, %%rsp\n\t"
+			 :
+			 : "r"(sp), "r"(leave)
+			 : "rbx", "memory", "cc");
+}
+
+static uint64_t mark_word(int i)
+{
+	return 0x1234567800000000 + (uint64_t)i;
+}
+
+static void *stand_on_heap(void *with_signal_stack)
+{
+	uint64_t *heap = malloc(HEAP_WORDS * sizeof(*heap));
+
+	if (with_signal_stack)
+		use_signal_stack();
+	for (int i = 0; i < HEAP_WORDS; i++)
+		heap[i] = mark_word(i);
+	n_on_heap++;
+	spin_on((char *)(heap + HEAP_WORDS / 2), &leave_heap);
+	for (int i = 0; i < HEAP_WORDS; i++)
+		CHECK(heap[i] == mark_word(i));
+	free(heap);
+	if (with_signal_stack)
+		drop_signal_stack();
+	return NULL;
+}
+
+static pthread_t main_thread;
+
+static void *leave_later(void *arg)
+{
+	while (n_on_heap < 1)
+		sleep_ms(1);
+	for (int i = 0; i < 20; i++) {
+		CHECK_OK(pthread_kill(main_thread, SIGUSR1));
+		sleep_ms(2);
+	}
+	leave_heap = true;
+	return arg;
+}
+
+static void test_heaps(void)
+{
+	enum { N = 6 };
+	pthread_t threads[N];
+
+	handle(SIGUSR1, nudge, SA_ONSTACK | SA_RESTART);
+	for (int i = 0; i < N; i++)
+		threads[i] = start(stand_on_heap, (void *)(intptr_t)(i % 2));
+	while (n_on_heap < N)
+		sleep_ms(1);
+	for (int round = 0; round < 50; round++) {
+		/* Only those that have a stack for it. */
+		for (int i = 1; i < N; i += 2)
+			CHECK_OK(pthread_kill(threads[i], SIGUSR1));
+		sleep_ms(2);
+	}
+	while (n_nudged < 1)
+		sleep_ms(1);
+	leave_heap = true;
+	for (int i = 0; i < N; i++)
+		join(threads[i]);
+	/* And main, whose stack has no end that anybody knows. */
+	leave_heap = false;
+	n_on_heap = 0;
+	main_thread = pthread_self();
+	pthread_t leaver = start(leave_later, NULL);
+	stand_on_heap((void *)1);
+	join(leaver);
+}
+
 /* --- collectors ----------------------------------------------------------------------------- */
 
 /* After the Boehm collector: SIGPWR stops a thread where it is, SIGXCPU lets it go on. */
@@ -446,9 +543,8 @@ static void test_collector(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"clocks", test_clocks},
-	    {"guards", test_guards},
-	    {"safepoints", test_safepoints},
+	    {"clocks", test_clocks},         {"guards", test_guards},
+	    {"safepoints", test_safepoints}, {"heaps", test_heaps},
 	    {"collector", test_collector},
 	};
 
