@@ -95,6 +95,7 @@ static int wake_runtime(void)
 	    .task_main = task_main,
 	    .adopted = adopted,
 	    .exit_process = exit,
+	    .abort_process = abort,
 	    .cancel_now = cancel_now,
 	    .asked = sched_asked,
 	    .system_call = serve_system_call,

@@ -181,6 +181,9 @@ static void look_up(struct task *t)
 __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *frame)
 {
 	struct task *t = self_task;
+	/* What the interrupted code has opened itself stays open: libc's abort() does that, and
+	 * sends SIGABRT again when the handler comes back. */
+	uint64_t opened = worker_sigmask & ~frame->sigmask;
 
 	if (frame->sig != 0) {
 		/* A fault: its handler sees, and may change, the registers of the fault. */
@@ -197,6 +200,8 @@ __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *
 		t->at_wait = false;
 	}
 	signal_frame_settings(t, &frame->stack, &frame->sigmask);
+	if (!is_bound(t))
+		frame->sigmask &= ~opened;
 }
 
 /* Whether the registers are those of a system call that our signal has ended, or that will be

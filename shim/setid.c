@@ -15,6 +15,7 @@
 struct lock setid_lock;
 
 static long call_nr, call_args[4];
+static _Atomic bool call_failed; /* in some kernel thread, though the caller's worked */
 static _Atomic uint32_t
     round_now; /* a worker has done its part when its mark equals it */
 
@@ -26,7 +27,7 @@ void setid_handle(struct worker *w)
 	if (load_relaxed(&w->setid_done) == round)
 		return;
 	if (sys(call_nr, call_args[0], call_args[1], call_args[2], call_args[3]) < 0)
-		fatal("a system call failed in one kernel thread alone", call_nr);
+		store_relaxed(&call_failed, true);
 	store_release(&w->setid_done, round);
 	sys_futex_wake(&w->setid_done, 1);
 }
@@ -116,7 +117,13 @@ long call_everywhere(long nr, long a, long b, long c, long d)
 	wait_for(&sysmon_worker, round);
 	/* And for those that sysmon has brought into the world meanwhile. */
 	wait_for_workers(t->worker, round);
+	bool failed = load_relaxed(&call_failed);
 	runtime_leave(t);
+	/* Ids of its own for one kernel thread would be a hole: libc aborts too. */
+	if (failed) {
+		message("a system call failed in one kernel thread alone");
+		host.abort_process();
+	}
 	return r;
 }
 

@@ -239,6 +239,8 @@ struct host {
 	void (*adopted)(struct task *t);
 	/* libc's exit(). */
 	void (*exit_process)(int status);
+	/* libc's abort(). */
+	void (*abort_process)(void);
 	int (*clock_gettime)(clockid_t clock, struct timespec *ts); /* libc's own */
 	/* A system call that the task's code made by an instruction of its own: -E. */
 	long (*system_call)(struct task *t, long nr, const long args[6]);

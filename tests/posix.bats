@@ -93,6 +93,10 @@ everywhere() {
 	everywhere posix-threads kill
 }
 
+@test "abort ends the process, whatever is done with SIGABRT" {
+	everywhere posix-threads abort
+}
+
 @test "sigwait and its kin" {
 	everywhere posix-threads sigwait
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * posix-threads.c: what POSIX says of pthread_kill, sigwait, fork, pthread_atfork and
- * thread-specific data: one assertion at least for each "shall" that a program can see.
+ * posix-threads.c: what POSIX says of pthread_kill, abort, sigwait, fork, pthread_atfork
+ * and thread-specific data: one assertion at least for each "shall" that a program can see.
  */
 #include <limits.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/times.h>
@@ -117,6 +118,66 @@ static void test_kill(void)
 	}
 	CHECK(waitpid(pid, &status, 0) == pid);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+
+/* --- abort ------------------------------------------------------------------------------------ */
+
+static sigjmp_buf before_abort;
+
+static void leave(int sig)
+{
+	(void)sig;
+	_exit(5);
+}
+
+static void jump(int sig)
+{
+	(void)sig;
+	siglongjmp(before_abort, 1);
+}
+
+static void *abort_with(void *handler)
+{
+	struct sigaction act = {.sa_handler = (__sighandler_t)handler};
+
+	sigfillset(&act.sa_mask);
+	if (handler == NULL)
+		CHECK_OK(pthread_sigmask(SIG_BLOCK, &act.sa_mask, NULL));
+	CHECK(sigaction(SIGABRT, &act, NULL) == 0);
+	if (sigsetjmp(before_abort, 1) == 0)
+		abort();
+	_exit(6);
+}
+
+/* Blocked, ignored, or with a handler that comes back: it ends the process all the same. */
+static void check_abort(void *handler, bool threaded, int status, int signal)
+{
+	int how;
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		become_threaded();
+		if (threaded)
+			in_thread(abort_with, handler);
+		abort_with(handler);
+	}
+	CHECK(waitpid(pid, &how, 0) == pid);
+	if (signal != 0)
+		CHECK(WIFSIGNALED(how) && WTERMSIG(how) == signal);
+	else
+		CHECK(WIFEXITED(how) && WEXITSTATUS(how) == status);
+}
+
+static void test_abort(void)
+{
+	for (int threaded = 0; threaded < 2; threaded++) {
+		check_abort(NULL, threaded, 0, SIGABRT);
+		check_abort((void *)SIG_IGN, threaded, 0, SIGABRT);
+		check_abort((void *)note, threaded, 0, SIGABRT);
+		check_abort((void *)leave, threaded, 5, 0);
+		check_abort((void *)jump, threaded, 6, 0);
+	}
 }
 
 /* --- sigwait ---------------------------------------------------------------------------------- */
@@ -377,10 +438,8 @@ static void test_keys(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"kill", test_kill},
-	    {"sigwait", test_sigwait},
-	    {"fork", test_fork},
-	    {"keys", test_keys},
+	    {"kill", test_kill}, {"abort", test_abort}, {"sigwait", test_sigwait},
+	    {"fork", test_fork}, {"keys", test_keys},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
