@@ -228,14 +228,44 @@ call_on_stack:
 	.cfi_endproc
 	.size	call_on_stack, . - call_on_stack
 
+/*
+ * Where the kernel has a handler return to: %rsp points at the ucontext_t.  Debuggers know the
+ * instructions; libunwind goes by the tables alone, as it does in libc's own.
+ */
+#define KERNELS(i) ((40 + 8 * (i)) & 0x7f) | 0x80, (40 + 8 * (i)) >> 7
+/* DW_CFA_expression reg { DW_OP_breg7 offset } */
+#define KERNELS_AT(reg, i) .cfi_escape 0x10, reg, 3, 0x77, KERNELS(i)
+
 	.globl	signal_restorer
 	.hidden	signal_restorer
 	.type	signal_restorer, @function
 	.p2align 4
-	nop
+	.cfi_startproc
+	.cfi_signal_frame
+	/* DW_CFA_def_cfa_expression { DW_OP_breg7 rsp's place, DW_OP_deref } */
+	.cfi_escape 0x0f, 4, 0x77, KERNELS(15), 0x06
+	KERNELS_AT(8, 0)
+	KERNELS_AT(9, 1)
+	KERNELS_AT(10, 2)
+	KERNELS_AT(11, 3)
+	KERNELS_AT(12, 4)
+	KERNELS_AT(13, 5)
+	KERNELS_AT(14, 6)
+	KERNELS_AT(15, 7)
+	KERNELS_AT(5, 8)	/* rdi */
+	KERNELS_AT(4, 9)	/* rsi */
+	KERNELS_AT(6, 10)	/* rbp */
+	KERNELS_AT(3, 11)	/* rbx */
+	KERNELS_AT(1, 12)	/* rdx */
+	KERNELS_AT(0, 13)	/* rax */
+	KERNELS_AT(2, 14)	/* rcx */
+	KERNELS_AT(7, 15)	/* rsp */
+	KERNELS_AT(16, 16)	/* rip */
+	nop			/* the unwinder looks one byte before a frame's address */
 signal_restorer:
 	movq	$15, %rax
 	syscall
+	.cfi_endproc
 	.size	signal_restorer, . - signal_restorer
 
 /* long clone_thread(flags /rdi, stack /rsi, parent_tid /rdx, child_tid /rcx, fs /r8,
