@@ -9,7 +9,7 @@ set -eu
 group() {
 	case $1 in
 	@build) echo gcc libc6-dev make libjansson-dev libunwind-dev libxxhash-dev ;;
-	@check) echo bats bats-assert bats-support binutils procps util-linux ;;
+	@check) echo bats bats-assert bats-support binutils gdb procps util-linux ;;
 	@demo) echo pigz tar ;;
 	@bench) echo golang-go jq ;;
 	@lint) echo clang-format clang-tidy shellcheck mandoc ;;

@@ -203,8 +203,8 @@ find_tree() {
 	done
 }
 
-# describe_tree PID: what each kernel thread of PID and its descendants is at,
-# with backtraces where gdb is installed.
+# describe_tree PID: what each kernel thread of PID and its descendants is at, and each task
+# of green ones; with the kernel threads' backtraces where gdb is installed.
 describe_tree() {
 	local tree pid task
 	find_tree tree "$1"
@@ -215,6 +215,9 @@ describe_tree() {
 				"$(grep -m 1 ^State "$task/status" | cut -f 2)" \
 				"wchan=$(cat "$task/wchan") syscall=$(cut -d ' ' -f 1-3 "$task/syscall")"
 		done | head -n 40
+		if [[ -x ${B:-build}/pgreen ]]; then
+			timeout -k 1 20 "${B:-build}/pgreen" dump --brief "$pid" 2>/dev/null | head -n 200
+		fi
 		if command -v gdb >/dev/null && [[ $(cat "/proc/$pid/comm") != timeout ]]; then
 			timeout -k 1 20 gdb -nx -batch -p "$pid" -ex 'thread apply all backtrace 16' 2>&1 |
 				grep -E '^(#|Thread)' | head -n 200
