@@ -143,14 +143,27 @@ never_deadlocked() {
 	local i
 	begin green turns
 	for ((i = 0; i < 50; i++)); do
-		dump -b
+		dump
 		assert_equal "$status" 0
+		stacks_are_sound
 	done
 	stop
 }
 
 @test "tasks that wait for each other in turns are never taken for a deadlock" {
 	at_procs 1 2 8 -- never_deadlocked
+}
+
+@test "that nobody can go on is said, where it is no deadlock" {
+	begin green asleep
+	dump_until 1 'waits for condition'
+	assert_equal "$status" 0
+	assert_line --partial 'Every task waits for another one'
+	refute_output --partial DEADLOCK
+	stop
+	begin green orphan
+	dump_until 1 'waits for mutex'
+	refute_output --partial 'Every task waits' # main sleeps
 }
 
 # ---- waits --------------------------------------------------------------------
@@ -302,6 +315,29 @@ computes() {
 	pid=
 }
 
+@test "a process in another PID namespace is shown as well" {
+	requires unshare
+	[[ $(id -u) == 0 ]] || skip 'needs root to make a namespace'
+	unshare --pid --fork true 2>/dev/null || skip 'no PID namespaces here'
+	LD_PRELOAD=$PGREEN_LIB unshare --pid --fork "$BATS_FILE_TMPDIR/dump" circle \
+		>"$BATS_TEST_TMPDIR/out" 3>&- &
+	local parent=$! end=$((SECONDS + 20))
+	until [[ -s $BATS_TEST_TMPDIR/out ]]; do
+		((SECONDS < end)) || fail 'it is not ready'
+		sleep 0.05
+	done
+	pid=$(pgrep -P "$parent")
+	dump_until 4 'waits for mutex'
+	assert_equal "$status" 1
+	assert_line --regexp '^  1 "dump", main: waits for the end of'
+	assert_line --regexp "^  $pid sysmon, watches the others$"
+	assert_line --regexp '^  [0-9]+ worker'
+	refute_line --partial "not the runtime's"
+	kill -KILL "$pid"
+	wait "$parent" 2>/dev/null || :
+	pid=
+}
+
 @test "before its first thread a program's kernel thread is shown" {
 	begin green no-thread
 	dump
@@ -375,6 +411,24 @@ refuses() {
 
 # ---- nobody is disturbed --------------------------------------------------------
 
+# stacks_are_sound: a stack ends with its tasks' start routine; or they were too fast, or had
+# not begun.
+stacks_are_sound() {
+	awk '
+	function check() {
+		if (start != "" && last != start && !excused) { print start ": " block; bad = 1 }
+		start = last = block = ""
+		excused = 0
+	}
+	/^[0-9]+ tasks?:/ || /^Kernel threads/ { check() }
+	{ block = block "\n" $0 }
+	/, started at [^:]*:/ { start = $0; sub(/.*, started at /, "", start); sub(/[:,].*/, "", start) }
+	/^    \((the rest is not known: it runs|it has not begun|it begins, or has ended)/ { excused = 1 }
+	/^    #/ { last = $2; sub(/\+.*/, "", last) }
+	END { exit bad }
+	' <<<"$output" || fail "a stack ends elsewhere"
+}
+
 # looked_at_50_times CASE: its output, and its status, are as if nobody had looked.
 looked_at_50_times() {
 	local i line='' code=0
@@ -383,6 +437,7 @@ looked_at_50_times() {
 		dump
 		assert_equal "$status" 0
 		assert_line --regexp "^dump, process $pid: [0-9]+ tasks? on "
+		stacks_are_sound
 	done
 	exec {hold}>&-
 	read -r -t 60 line <&"$from"

@@ -14,10 +14,12 @@
 #include <unistd.h>
 
 #include "kthread.h"
+#include "say.h"
 
 enum {
-	STACK_COPIED = 128 << 10, /* deeper frames are read later, as they lie then */
-	STOP_TRIES = 2000,        /* of 50 us: who is slower to stop is left alone */
+	PAGE = 4096,
+	STACK_COPIED = 64 << 10,
+	STOP_TRIES = 40000, /* of 50 us: on a busy machine it may not run before */
 	STOP_PAUSE_NS = 50000,
 	SYSCALL_SIZE = 2,
 };
@@ -117,28 +119,23 @@ const char *call_name(long nr, bool *has_descriptor)
 
 /* --- looking ------------------------------------------------------------------------ */
 
-bool stack_copy_read(const struct remote *r, uint64_t sp, uint64_t end,
-		     struct stack_copy *s)
-{
-	size_t n = end - sp < STACK_COPIED ? end - sp : STACK_COPIED;
-	struct iovec here, there = {(void *)(uintptr_t)sp, n};
-
-	*s = (struct stack_copy){.at = sp, .bytes = end > sp ? malloc(n) : NULL};
-	if (!s->bytes)
-		return false;
-	here = (struct iovec){s->bytes, n};
-	ssize_t got = remote_read_pieces(r, &here, &there, 1);
-	s->n = got > 0 ? (size_t)got : 0;
-	return got > 0;
-}
-
-static void copy_stack(const struct remote *r, struct kthread *k)
+/* Copies the stack that it is on; what lies deeper is read later. */
+static void copy_stack(const struct remote *r, const struct bounds *b, struct kthread *k)
 {
 	uint64_t sp = k->regs.value[REG_RSP_];
 	const struct mapping *m = remote_mapping(r, sp);
-
 	/* A mapping that is newer than our list: what lies in one page is there. */
-	stack_copy_read(r, sp, m ? m->end : (sp | 4095) + 1, &k->stack);
+	uint64_t end = sp >= b->low && sp < b->high ? b->high
+		       : m                          ? m->end
+						    : (sp | (PAGE - 1)) + 1;
+	size_t n = end - sp < STACK_COPIED ? end - sp : STACK_COPIED;
+	struct iovec here = {malloc(n), n}, there = {(void *)(uintptr_t)sp, n};
+
+	if (!here.iov_base)
+		refuse(STATUS_REFUSED, "out of memory");
+	ssize_t got = remote_read_pieces(r, &here, &there, 1);
+	k->stack = (struct stack_copy){
+	    .at = sp, .n = got > 0 ? (size_t)got : 0, .bytes = here.iov_base};
 }
 
 static bool read_proc(const struct remote *r, pid_t tid, const char *what, char *text,
@@ -173,19 +170,33 @@ static void parse_call(const char *text, struct kthread *k)
 	register_set(&k->regs, REG_RIP_, pc);
 }
 
-void kthread_look(const struct remote *r, pid_t tid, struct kthread *k)
+/* It is gone, or this kernel tells no system calls: then it must not be stopped. */
+static void hidden(const struct remote *r, struct kthread *k)
+{
+	char text[512];
+
+	if (!read_proc(r, k->tid, "stat", text, sizeof(text)))
+		return;
+	k->state = KTHREAD_RUNS;
+	k->refused = "this kernel does not tell what it is at";
+}
+
+void kthread_look(const struct remote *r, pid_t tid, const struct bounds *b,
+		  struct kthread *k)
 {
 	enum { TRIES = 4 };
 	char before[256], after[256];
 
 	for (int i = 0; i < TRIES; i++) {
 		*k = (struct kthread){.tid = tid, .nr = NO_CALL};
-		if (!read_proc(r, tid, "syscall", before, sizeof(before)))
+		if (!read_proc(r, tid, "syscall", before, sizeof(before))) {
+			hidden(r, k);
 			return;
+		}
 		parse_call(before, k);
 		if (k->state == KTHREAD_RUNS)
 			return;
-		copy_stack(r, k);
+		copy_stack(r, b, k);
 		/* The same call still: then it was in it all the time. */
 		if (read_proc(r, tid, "syscall", after, sizeof(after)) &&
 		    strcmp(before, after) == 0)
@@ -279,7 +290,8 @@ static void repair(const struct remote *r, pid_t tid, int signal,
 	ptrace(PTRACE_SETREGS, tid, 0, u);
 }
 
-static const char *stop_and_read(const struct remote *r, pid_t tid, struct kthread *k)
+static const char *stop_and_read(const struct remote *r, pid_t tid,
+				 const struct bounds *b, struct kthread *k)
 {
 	struct user_regs_struct u;
 
@@ -293,7 +305,7 @@ static const char *stop_and_read(const struct remote *r, pid_t tid, struct kthre
 		return "it does not stop";
 	if (ptrace(PTRACE_GETREGS, tid, 0, &u) == 0) {
 		take_registers(&u, k);
-		copy_stack(r, k);
+		copy_stack(r, b, k);
 		repair(r, tid, signal, &u);
 	}
 	ptrace(PTRACE_DETACH, tid, 0, (long)signal);
@@ -321,10 +333,11 @@ static const char *why_not(const struct remote *r, const struct kthread *k)
 	return is_unstoppable(r, k->tid) ? "the kernel does not stop it now" : NULL;
 }
 
-void kthread_stop(const struct remote *r, pid_t tid, struct kthread *k)
+void kthread_stop(const struct remote *r, pid_t tid, const struct bounds *b,
+		  struct kthread *k)
 {
-	kthread_look(r, tid, k);
-	if (k->state == KTHREAD_GONE)
+	kthread_look(r, tid, b, k);
+	if (k->state == KTHREAD_GONE || k->refused)
 		return;
 	k->refused = why_not(r, k);
 	if (k->refused)
@@ -332,7 +345,7 @@ void kthread_stop(const struct remote *r, pid_t tid, struct kthread *k)
 	struct kthread stopped = {.tid = tid, .state = k->state, .nr = k->nr};
 
 	memcpy(stopped.args, k->args, sizeof(stopped.args));
-	stopped.refused = stop_and_read(r, tid, &stopped);
+	stopped.refused = stop_and_read(r, tid, b, &stopped);
 	if (stopped.refused) {
 		k->refused = stopped.refused;
 		kthread_free(&stopped);

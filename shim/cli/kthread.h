@@ -28,6 +28,11 @@ enum kthread_state {
 
 enum { NO_CALL = -1 }; /* blocked, but not by a call: a page fault, or stopped */
 
+/* Where the stack that it is on probably lies; high is 0 where that is not known. */
+struct bounds {
+	uint64_t low, high;
+};
+
 struct kthread {
 	pid_t tid;
 	enum kthread_state state;
@@ -41,17 +46,15 @@ struct kthread {
 };
 
 /* Looks without touching it.  Of one that runs there are no registers, nor a stack. */
-void kthread_look(const struct remote *r, pid_t tid, struct kthread *k);
+void kthread_look(const struct remote *r, pid_t tid, const struct bounds *b,
+		  struct kthread *k);
 
 /* Stops it, reads all registers and the stack, lets it go on; if it may be stopped where it
  * is (see above), else k->refused says why not. */
-void kthread_stop(const struct remote *r, pid_t tid, struct kthread *k);
+void kthread_stop(const struct remote *r, pid_t tid, const struct bounds *b,
+		  struct kthread *k);
 
 void kthread_free(struct kthread *k);
-
-/* Copies the stack from @sp to @end at most.  False: it cannot be read. */
-bool stack_copy_read(const struct remote *r, uint64_t sp, uint64_t end,
-		     struct stack_copy *s);
 
 /* The name of a system call, or NULL; whether its first argument is a descriptor. */
 const char *call_name(long nr, bool *has_descriptor);

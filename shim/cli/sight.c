@@ -27,12 +27,19 @@ static int64_t length_of(const struct runtime *rt, uint64_t from_tsc)
 {
 	uint64_t now = now_tsc();
 
-	return from_tsc && now > from_tsc
+	return from_tsc && now > from_tsc && rt->ns_per_tsc > 0
 		   ? (int64_t)((double)(now - from_tsc) * rt->ns_per_tsc)
 		   : -1;
 }
 
 /* --- one that does not run ------------------------------------------------------------ */
+
+/* Why a walk that had all registers did not come to its stack's end. */
+static const char *why_cut(const struct backtrace *b)
+{
+	return b->is_whole || b->n == MOST_FRAMES ? NULL
+						  : "there are no unwind tables for it";
+}
 
 /* Registers as switch_to() saved them at the beginning of the copied stack. */
 static bool take_saved(const struct stack_copy *stack, struct registers *r)
@@ -50,14 +57,25 @@ static bool take_saved(const struct stack_copy *stack, struct registers *r)
 	return true;
 }
 
-/* Where a task's stack ends, as far as we know. */
+/* The task's own stack.  In a slot the TCB is above it, a page beyond its end at most. */
+static struct bounds stack_bounds(const struct task_view *t)
+{
+	uint64_t end = t->stack_low + t->stack_size;
+	bool has_slot = t->tcb > t->stack_low && t->tcb < end + PAGE;
+
+	if (t->stack_low == 0)
+		return (struct bounds){0};
+	return (struct bounds){t->stack_low, has_slot ? t->tcb : end};
+}
+
+/* Where the stack that it parked on ends, as far as we know. */
 static uint64_t stack_end(const struct runtime *rt, const struct task_view *t)
 {
+	struct bounds b = stack_bounds(t);
 	const struct mapping *m;
 
-	if (t->stack_low && t->sp >= t->stack_low && t->sp < t->tcb &&
-	    t->tcb - t->stack_low < t->stack_size + (64UL << 20))
-		return t->tcb;
+	if (t->sp >= b.low && t->sp < b.high)
+		return b.high;
 	m = remote_mapping(rt->remote, t->sp);
 	return m ? m->end : (t->sp | (PAGE - 1)) + 1;
 }
@@ -146,6 +164,7 @@ static bool sight_parked(struct sighting *g, struct task_view *t, struct sight *
 	    (!task_read(g->rt, t->at, &after) || !is_unchanged(t, &after)))
 		return false;
 	s->t = after;
+	s->partial = why_cut(b);
 	s->state = task_is_parked(&after) ? SIGHT_WAITS : SIGHT_READY;
 	s->since_ns = length_of(g->rt, after.left_tsc);
 	return true;
@@ -153,35 +172,37 @@ static bool sight_parked(struct sighting *g, struct task_view *t, struct sight *
 
 /* --- one that runs -------------------------------------------------------------------- */
 
-static void unwind_kthread(struct sighting *g, struct kthread *k, struct backtrace *b,
-			   const char **partial)
+static void unwind_kthread(struct sighting *g, const struct bounds *bounds,
+			   struct kthread *k, struct backtrace *b, const char **partial)
 {
 	unwind(g->unwinder, &k->regs, &k->stack, b);
-	*partial = NULL;
-	if (!b->wants_more || k->has_all)
+	*partial = b->wants_more ? NULL : why_cut(b);
+	if (!b->wants_more || k->has_all ||
+	    runtime_calls_start(g->rt, g->images, b->frame[b->n - 1].pc))
 		return;
 	struct backtrace first = *b;
 
-	kthread_stop(g->rt->remote, k->tid, k);
+	kthread_stop(g->rt->remote, k->tid, bounds, k);
 	*partial = k->refused;
 	if (k->state == KTHREAD_GONE || k->refused) {
 		*b = first;
 		return;
 	}
 	unwind(g->unwinder, &k->regs, &k->stack, b);
+	*partial = why_cut(b);
 }
 
 /* Of a kernel thread: the call that it is in, or a stop where it runs; and its stack. */
-static void look_at(struct sighting *g, pid_t tid, struct kthread *k, struct backtrace *b,
-		    const char **partial)
+static void look_at(struct sighting *g, pid_t tid, const struct bounds *bounds,
+		    struct kthread *k, struct backtrace *b, const char **partial)
 {
-	kthread_look(g->rt->remote, tid, k);
+	kthread_look(g->rt->remote, tid, bounds, k);
 	if (k->state == KTHREAD_RUNS)
-		kthread_stop(g->rt->remote, tid, k);
+		kthread_stop(g->rt->remote, tid, bounds, k);
 	*partial = k->refused;
 	b->n = 0;
 	if (k->state == KTHREAD_BLOCKED || k->has_all)
-		unwind_kthread(g, k, b, partial);
+		unwind_kthread(g, bounds, k, b, partial);
 	kthread_free(k);
 }
 
@@ -202,12 +223,13 @@ static int64_t kernel_length(struct sighting *g, const struct worker_view *w)
 static bool sight_running(struct sighting *g, struct task_view *t, struct sight *s,
 			  struct backtrace *b)
 {
+	struct bounds bounds = stack_bounds(t);
 	struct worker_view w = {0};
 	struct task_view now = {0};
 
 	worker_read(g->rt, t->worker, &w);
 	if (w.current == t->at)
-		look_at(g, w.tid, &s->k, b, &s->partial);
+		look_at(g, w.tid, &bounds, &s->k, b, &s->partial);
 	bool was_there = w.current == t->at && s->k.state != KTHREAD_GONE &&
 			 (!s->k.has_all || s->k.fs == t->tcb);
 	/* And is it still?  Then it was all the time. */
@@ -228,9 +250,10 @@ static bool sight_running(struct sighting *g, struct task_view *t, struct sight 
 static bool sight_bound(struct sighting *g, struct task_view *t, struct sight *s,
 			struct backtrace *b)
 {
+	struct bounds bounds = stack_bounds(t);
 	struct task_view before = *t;
 
-	look_at(g, t->kernel_tid, &s->k, b, &s->partial);
+	look_at(g, t->kernel_tid, &bounds, &s->k, b, &s->partial);
 	if (!task_read(g->rt, t->at, t) || !is_unchanged(&before, t) ||
 	    task_is_parked(&before) != task_is_parked(t))
 		return false;
@@ -277,5 +300,7 @@ void sight_task(struct sighting *g, const struct task_view *known, struct sight 
 void sight_kthread(struct sighting *g, pid_t tid, struct kthread *k, struct backtrace *b,
 		   const char **partial)
 {
-	look_at(g, tid, k, b, partial);
+	const struct bounds unknown = {0};
+
+	look_at(g, tid, &unknown, k, b, partial);
 }

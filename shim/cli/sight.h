@@ -36,6 +36,7 @@ struct sight {
 
 struct sighting {
 	struct runtime *rt;
+	const struct images *images;
 	struct unwinder *unwinder;
 	int64_t now_ns;
 };

@@ -38,14 +38,10 @@ static void show_run(const struct stacks *all, const struct frame *frames, int n
 
 	for (int i = 0; has_inner && i < n; i++) {
 		name_frame(all, &frames[i], &f);
-		has_handler |= is_named(&f, "signal_run_handler") ||
-			       is_named(&f, "preempt_trampoline");
+		has_handler |= frames[i].is_signal || is_named(&f, "signal_run_handler");
 	}
 	if (has_handler)
 		to->frame[to->n++] = (struct shown_frame){.is_handler = true};
-	/* Nothing of the program's is behind the one that calls start routines. */
-	name_frame(all, &frames[0], &f);
-	to->has_start = is_named(&f, "task_main") || is_named(&f, "call_start");
 	name_frame(all, &frames[n - 1], &f);
 	if (f.function && f.function->is_exported)
 		to->frame[to->n++] = f;
@@ -59,7 +55,8 @@ static bool is_hidden(const struct stacks *all, const struct frame *f)
 void stack_make(const struct stacks *all, const struct backtrace *b, struct stack *s)
 {
 	*s = (struct stack){.frame = calloc((size_t)b->n + 1, sizeof(*s->frame)),
-			    .is_cut = b->n == MOST_FRAMES};
+			    .is_cut = b->n == MOST_FRAMES,
+			    .is_new = b->n == 1 && b->is_whole};
 	if (!s->frame)
 		refuse(STATUS_REFUSED, "out of memory");
 	for (int i = 0; i < b->n;) {
@@ -71,7 +68,8 @@ void stack_make(const struct stacks *all, const struct backtrace *b, struct stac
 			show_run(all, &b->frame[i], n, i > 0, s);
 			i += n;
 		} else {
-			name_frame(all, &b->frame[i++], &s->frame[s->n++]);
+			name_frame(all, &b->frame[i], &s->frame[s->n]);
+			s->frame[s->n++].is_handler = b->frame[i++].is_signal;
 		}
 	}
 }
@@ -176,7 +174,7 @@ void stacks_add(struct stacks *all, const struct sight *s, const struct backtrac
 	struct stack made, *stack;
 
 	stack_make(all, b, &made);
-	made.partial = made.has_start ? NULL : s->partial;
+	made.partial = s->partial;
 	stack = file_under(all, &made);
 	if ((stack->n_sights & (stack->n_sights - 1)) == 0) {
 		size_t room = stack->n_sights ? 2 * stack->n_sights : 1;

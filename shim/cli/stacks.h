@@ -28,7 +28,7 @@ struct stack {
 	struct shown_frame *frame;
 	int n;
 	bool is_cut;         /* there are more frames */
-	bool has_start;      /* and ends with the task's start routine */
+	bool is_new;         /* there is none yet: only that from which a task begins */
 	const char *partial; /* why the rest is not known, or NULL */
 	struct sight *sight; /* of the tasks that have it */
 	size_t n_sights;

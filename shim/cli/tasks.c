@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pids.h"
 #include "say.h"
 #include "tasks.h"
 
@@ -100,6 +101,11 @@ enum runtime_found runtime_find(struct runtime *rt, const struct images *all)
 
 /* --- one of each -------------------------------------------------------------------- */
 
+static pid_t our_number(const struct runtime *rt, uint64_t tid)
+{
+	return pid_from_inside(rt->remote->pid, (pid_t)tid);
+}
+
 void task_parse(const struct runtime *rt, uint64_t at, const void *b, struct task_view *t)
 {
 	uint64_t life = member(rt, b, DEBUG_TASK_LIFE);
@@ -120,7 +126,7 @@ void task_parse(const struct runtime *rt, uint64_t at, const void *b, struct tas
 	    .stack_low = member(rt, b, DEBUG_TASK_STACK_LOW),
 	    .stack_size = member(rt, b, DEBUG_TASK_STACK_SIZE),
 	    .start = member(rt, b, DEBUG_TASK_START),
-	    .kernel_tid = (pid_t)member(rt, b, DEBUG_TASK_KERNEL_TID),
+	    .kernel_tid = our_number(rt, member(rt, b, DEBUG_TASK_KERNEL_TID)),
 	    .wait_addr = member(rt, b, DEBUG_TASK_WAIT_ADDR),
 	    .wait_word = member(rt, b, DEBUG_TASK_WAIT_WORD),
 	    .wait_object = member(rt, b, DEBUG_TASK_WAIT_OBJECT),
@@ -147,7 +153,7 @@ void worker_parse(const struct runtime *rt, uint64_t at, const void *b,
 {
 	*w = (struct worker_view){
 	    .at = at,
-	    .tid = (pid_t)member(rt, b, DEBUG_WORKER_TID),
+	    .tid = our_number(rt, member(rt, b, DEBUG_WORKER_TID)),
 	    .is_alive = member(rt, b, DEBUG_WORKER_ALIVE) != 0,
 	    .in_runtime = member(rt, b, DEBUG_WORKER_IN_RUNTIME) != 0,
 	    .is_spinning = member(rt, b, DEBUG_WORKER_SPINNING) != 0,
@@ -394,4 +400,13 @@ const struct task_view *runtime_task_at(const struct runtime *rt, uint64_t at)
 	const struct task_view key = {.at = at};
 
 	return find(rt, rt->by_place, &key, by_place);
+}
+
+bool runtime_calls_start(const struct runtime *rt, const struct images *all, uint64_t pc)
+{
+	struct image *i = image_at(all, pc);
+	struct symbol *s = i && i == rt->library ? image_symbol(all, i, pc, true) : NULL;
+
+	return s &&
+	       (strcmp(s->raw, "task_main") == 0 || strcmp(s->raw, "call_start") == 0);
 }

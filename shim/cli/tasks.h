@@ -22,7 +22,7 @@ struct task_view {
 	uint64_t worker;
 	uint64_t sp, tcb, stack_low, stack_size;
 	uint64_t start;
-	pid_t kernel_tid; /* bound */
+	pid_t kernel_tid; /* bound; our number for it */
 	/* What it waits on, if it does: wait_addr is 0 if not. */
 	uint64_t wait_addr, wait_word, wait_object, never, done;
 	enum debug_kind kind;
@@ -39,7 +39,7 @@ struct task_view {
 
 struct worker_view {
 	uint64_t at;
-	pid_t tid;
+	pid_t tid; /* our number for it */
 	bool is_alive, in_runtime, is_spinning, is_stray;
 	uint64_t proc, kernel_proc, current, left;
 	bool is_switching; /* somebody's registers may not be saved yet */
@@ -97,6 +97,10 @@ void worker_parse(const struct runtime *rt, uint64_t at, const void *bytes,
 /* The task with this tid, or this address; NULL. */
 const struct task_view *runtime_task_of_tid(const struct runtime *rt, int tid);
 const struct task_view *runtime_task_at(const struct runtime *rt, uint64_t at);
+
+/* Whether @pc is in the library's function that calls a task's start routine: nothing of the
+ * program's is behind it.  A stripped library does not say. */
+bool runtime_calls_start(const struct runtime *rt, const struct images *all, uint64_t pc);
 
 /* Whether it runs, by its time stamps; a bound one always owns its kernel thread. */
 static inline bool task_runs(const struct task_view *t)

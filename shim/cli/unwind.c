@@ -19,7 +19,7 @@ enum {
 };
 
 struct page {
-	uint64_t at;   /* 0: empty */
+	uint64_t at;   /* 0: empty, for nothing is ever mapped there */
 	uint64_t walk; /* the one it was read for; what cannot be written serves all */
 	bool is_writable;
 	unsigned char *bytes;
@@ -43,6 +43,8 @@ static struct page *page_at(struct unwinder *u, uint64_t at)
 	struct page *p = &u->page[at / PAGE % PAGES_KEPT];
 	const struct mapping *m;
 
+	if (at == 0)
+		return NULL;
 	/* What can be written may have changed since another stack was walked. */
 	if (p->at == at && (!p->is_writable || p->walk == u->walk))
 		return p;
@@ -238,12 +240,30 @@ void unwinder_free(struct unwinder *u)
 	free(u);
 }
 
+/* Whether this is where a handler returns to: the code says so, as to debuggers. */
+static bool is_signal_return(struct unwinder *u, uint64_t pc)
+{
+	/* mov $15,%rax (libc's and ours, for the kernel), and lea 8(%rbx),%rsp; mov $15,%eax
+	 * (preempt_trampoline's); syscall. */
+	static const unsigned char code[][11] = {
+	    {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05},
+	    {0x48, 0x8d, 0x63, 0x08, 0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05}};
+	static const size_t size[] = {9, 11};
+	const struct page *p = page_at(u, pc - pc % PAGE);
+
+	for (int i = 0; p && i < 2; i++)
+		if (pc % PAGE <= PAGE - size[i] &&
+		    memcmp(p->bytes + pc % PAGE, code[i], size[i]) == 0)
+			return true;
+	return false;
+}
+
 void unwind(struct unwinder *u, const struct registers *regs,
 	    const struct stack_copy *stack, struct backtrace *b)
 {
 	unw_cursor_t c;
 	unw_word_t ip = 0;
-	bool is_exact = true;
+	bool is_exact = true; /* the innermost one's is */
 	int r = 1;
 
 	*b = (struct backtrace){0};
@@ -254,9 +274,11 @@ void unwind(struct unwinder *u, const struct registers *regs,
 	if (unw_init_remote(&c, u->space, u) < 0)
 		return;
 	while (b->n < MOST_FRAMES && unw_get_reg(&c, UNW_REG_IP, &ip) == 0 && ip != 0) {
-		is_exact |= unw_is_signal_frame(&c) > 0;
-		b->frame[b->n++] = (struct frame){.pc = ip, .is_exact = is_exact};
-		is_exact = unw_is_signal_frame(&c) > 0;
+		bool is_signal = is_signal_return(u, ip);
+
+		b->frame[b->n++] = (struct frame){
+		    .pc = ip, .is_exact = is_exact || is_signal, .is_signal = is_signal};
+		is_exact = is_signal;
 		r = unw_step(&c);
 		/* What it guesses without them is worth nothing. */
 		if (r <= 0 || u->wants_more)

@@ -32,7 +32,8 @@ struct stack_copy {
 
 struct frame {
 	uint64_t pc;
-	bool is_exact; /* the instruction itself, not where a call returns to */
+	bool is_exact;  /* the instruction itself, not where a call returns to */
+	bool is_signal; /* a handler returns here: what it interrupted is behind it */
 };
 
 struct backtrace {

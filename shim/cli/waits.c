@@ -135,12 +135,16 @@ void print_length(int64_t ns, FILE *to)
 		fprintf(to, "%" PRId64 " h %" PRId64 " min", s / 3600, s / 60 % 60);
 }
 
-/* Names may hold anything; a terminal shall not obey them. */
+void print_text(const char *text, FILE *to)
+{
+	for (const char *c = text; *c; c++)
+		fputc((unsigned char)*c < ' ' || *c == 127 ? '?' : *c, to);
+}
+
 void print_task(const struct task_view *t, FILE *to)
 {
 	fprintf(to, "%d \"", t->tid);
-	for (const char *c = t->name; *c; c++)
-		fputc((unsigned char)*c < ' ' || *c == '"' ? '?' : *c, to);
+	print_text(t->name, to);
 	fputc('"', to);
 }
 
@@ -251,7 +255,9 @@ static void print_descriptor(const struct waits *w, int fd, FILE *to)
 	char text[512];
 
 	descriptor_describe(w->rt->remote->pid, fd, text, sizeof(text));
-	fprintf(to, "descriptor %d (%s)", fd, text);
+	fprintf(to, "descriptor %d (", fd);
+	print_text(text, to);
+	fputc(')', to);
 }
 
 static void print_events(short events, FILE *to)

@@ -33,6 +33,10 @@ void wait_print_call(const struct waits *w, const struct kthread *k, FILE *to);
 /* Writes how long: "1.234 s", "2 h 5 min". */
 void print_length(int64_t ns, FILE *to);
 
+/* Writes a text of the program's, which may hold anything, so that a terminal does not obey
+ * it. */
+void print_text(const char *text, FILE *to);
+
 /* Writes a task as others name it: its tid and name. */
 void print_task(const struct task_view *t, FILE *to);
 

@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
@@ -168,6 +169,26 @@ static void turns(void)
 	start_named("second", take_turns, &all_hold);
 	say_ready();
 	sleep_for_ever();
+}
+
+/* --- nobody to wake them ----------------------------------------------------------------- */
+
+static void *wait_in_vain(void *arg)
+{
+	pthread_mutex_t own = PTHREAD_MUTEX_INITIALIZER;
+	pthread_cond_t unknown = PTHREAD_COND_INITIALIZER;
+
+	CHECK_OK(pthread_mutex_lock(&own));
+	CHECK_OK(pthread_cond_wait(&unknown, &own));
+	return arg;
+}
+
+static void asleep(void)
+{
+	pthread_t id = start_named("vain", wait_in_vain, NULL);
+
+	say_ready();
+	join(id);
 }
 
 /* --- one in each kind of wait ----------------------------------------------------------- */
@@ -633,12 +654,19 @@ SEEN static void no_thread(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"circle", circle},     {"joined", joined},
-	    {"alone", alone},       {"orphan", orphan},
-	    {"turns", turns},       {"waits", waits},
-	    {"sleepers", sleepers}, {"computes", computes},
-	    {"busy", busy},         {"unannounced", unannounced},
-	    {"adopted", adopted},   {"no-thread", no_thread},
+	    {"circle", circle},
+	    {"joined", joined},
+	    {"alone", alone},
+	    {"orphan", orphan},
+	    {"turns", turns},
+	    {"asleep", asleep},
+	    {"waits", waits},
+	    {"sleepers", sleepers},
+	    {"computes", computes},
+	    {"busy", busy},
+	    {"unannounced", unannounced},
+	    {"adopted", adopted},
+	    {"no-thread", no_thread},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
