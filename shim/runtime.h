@@ -195,6 +195,7 @@ struct proc {
 	ns_t seen_since;  /* and both counts */
 	ns_t seen_cpu;    /* its worker's CPU time at the last look */
 	ns_t still_since; /* when that last changed */
+	bool seen_awake;  /* /proc has said so, and it has not changed since */
 	ns_t preempt_sent;
 	int refusals;
 	struct runq runq;

@@ -69,7 +69,7 @@ static size_t put(char *at, const char *text)
 	return n;
 }
 
-enum answer { UNKNOWN, AWAKE, ASLEEP };
+enum answer { UNKNOWN, AWAKE, ASLEEP, NOT_YET };
 
 /* The state of a kernel thread of ours by /proc; UNKNOWN where there is none. */
 static enum answer read_state(unsigned tid)
@@ -103,10 +103,14 @@ static enum answer read_state(unsigned tid)
  */
 static struct {
 	struct worker worker;
-	_Atomic uint32_t question; /* a tid, or 0; futex */
-	_Atomic uint32_t answer;   /* enum answer + 1, or 0; futex */
+	/* The low TID_BITS are a tid, or 0; the rest is the question's number.  Futex. */
+	_Atomic uint32_t question;
+	_Atomic uint32_t answer; /* enum answer + 1 and the question's number, or 0; futex */
+	uint32_t n_questions;
 	bool started;
 } prober;
+
+enum { TID_BITS = 22 }; /* the kernel's PID_MAX_LIMIT */
 
 static void prober_main(void *arg)
 {
@@ -115,14 +119,14 @@ static void prober_main(void *arg)
 	setid_handle(&prober.worker);
 	sys(SYS_close_range, 0, ~0U, 0);
 	for (;;) {
-		uint32_t tid = load_acquire(&prober.question);
+		uint32_t question = swap_acq_rel(&prober.question, 0);
+		uint32_t tid = question & ((1U << TID_BITS) - 1);
 
 		if (tid == 0) {
 			sys_futex_wait(&prober.question, 0, NULL);
 			continue;
 		}
-		store_relaxed(&prober.question, 0);
-		store_release(&prober.answer, read_state(tid) + 1);
+		store_release(&prober.answer, question - tid + read_state(tid) + 1);
 		sys_futex_wake(&prober.answer, 1);
 	}
 }
@@ -154,25 +158,28 @@ static enum answer ask_prober(struct worker *w)
 
 	if (!start_prober())
 		return UNKNOWN;
+	uint32_t number = ++prober.n_questions << TID_BITS;
 	store_relaxed(&prober.answer, 0);
-	store_release(&prober.question, (uint32_t)load_relaxed(&w->tid));
+	store_release(&prober.question, number | (uint32_t)load_relaxed(&w->tid));
 	sys_futex_wake(&prober.question, 1);
 	sys_futex_wait(&prober.answer, 0, &patience);
-	/* Pairs with prober_main().  One that has not come to it yet: w is not alone. */
-	uint32_t answer = load_acquire(&prober.answer);
-	return answer == 0 ? AWAKE : (enum answer)(answer - 1);
+	/* Pairs with prober_main().  It may be the answer to a former question, late. */
+	uint32_t answer = load_acquire(&prober.answer) - number;
+	return answer >= 1 && answer <= ASLEEP + 1 ? (enum answer)(answer - 1) : NOT_YET;
 }
 
 /*
  * Whether w, whose CPU clock has stood still for a while, is blocked.  The machine may also
- * have had no CPU for it: /proc knows the difference.
+ * have had no CPU for it: /proc knows the difference.  Who was awake and has not run since
+ * is awake still: on a busy machine the closer look would be asked for all the time.
  */
-static bool is_blocked(struct worker *w, ns_t still)
+static bool is_blocked(struct proc *p, struct worker *w, ns_t still)
 {
-	if (still < BLOCKED_NS)
+	if (still < BLOCKED_NS || p->seen_awake)
 		return false;
 	enum answer answer = ask_prober(w);
 
+	p->seen_awake = answer == AWAKE;
 	return answer == ASLEEP || (answer == UNKNOWN && still > BLOCKED_BLIND_NS);
 }
 
@@ -287,7 +294,8 @@ static bool retake_running(struct proc *p, struct worker *w, ns_t now)
 		if (cpu != p->seen_cpu) {
 			p->seen_cpu = cpu;
 			p->still_since = now;
-		} else if (is_blocked(w, now - p->still_since)) {
+			p->seen_awake = false;
+		} else if (is_blocked(p, w, now - p->still_since)) {
 			return hand_off_unannounced(p, w, now);
 		}
 	}

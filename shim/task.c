@@ -585,7 +585,18 @@ void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guar
 
 void task_hold_spin(struct task *t, int delta)
 {
-	store_relaxed(&t->spins_held, load_relaxed(&t->spins_held) + delta);
+	int held = load_relaxed(&t->spins_held) + delta;
+
+	store_relaxed(&t->spins_held, held);
+	/* Asked for its processor meanwhile, or bereft of it: now, then.  Inside a door it has
+	 * none. */
+	if (held == 0 &&
+	    unlikely(load_relaxed(&t->attention) |
+		     load_relaxed(&load_relaxed(&t->worker)->must_look)) &&
+	    !load_relaxed(&t->in_door)) {
+		runtime_enter(t);
+		runtime_leave(t);
+	}
 }
 
 int task_count(void)

@@ -55,6 +55,12 @@ timed() {
 	in_time calls-for-ever
 }
 
+# A forced hand-off moves them.
+@test "threads that write, or hold spinlocks, all the time take turns on one kernel thread" {
+	unset PGREEN_SHAKE
+	in_time writers-take-turns spinlocks-take-turns
+}
+
 @test "a pair that wakes each other for ever starves nobody" {
 	in_time ping-pong-for-ever
 }

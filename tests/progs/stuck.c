@@ -346,9 +346,94 @@ static void registers(void)
 	CHECK(n_changes >= 10);
 }
 
+/* --- taking turns ------------------------------------------------------------------- */
+
+static long kernel_thread(void)
+{
+	long tid;
+
+	__asm__ volatile("syscall"
+			 : "=a"(tid)
+			 : "0"(SYS_gettid)
+			 : "rcx", "r11", "memory");
+	return tid;
+}
+
+static _Atomic int n_moves; /* to another kernel thread */
+
+static void note_move(long *last)
+{
+	long now = kernel_thread();
+
+	n_moves += *last != 0 && *last != now;
+	*last = now;
+}
+
+static void *write_and_read(void *fds)
+{
+	const int *ends = fds;
+	long last = 0;
+	char c;
+
+	while (!time_is_up) {
+		note_move(&last);
+		CHECK(write(ends[1], "", 1) == 1);
+		CHECK(read(ends[0], &c, 1) == 1);
+	}
+	return NULL;
+}
+
+static void *hold_spinlocks(void *arg)
+{
+	pthread_spinlock_t own;
+	long last = 0;
+
+	pthread_spin_init(&own, PTHREAD_PROCESS_PRIVATE);
+	while (!time_is_up) {
+		CHECK_OK(pthread_spin_lock(&own));
+		note_move(&last);
+		for (volatile int i = 0; i < 1000; i++)
+			;
+		CHECK_OK(pthread_spin_unlock(&own));
+	}
+	return arg;
+}
+
+/* Those who cannot be stopped just when their time is up stop as soon as they can: on one
+ * processor they stay on one kernel thread.  It takes four refusals to lose it. */
+static void takes_turns(void *(*routine)(void *))
+{
+	pthread_t threads[3];
+	int fds[3][2];
+
+	for (int i = 0; i < 3; i++) {
+		CHECK(pipe(fds[i]) == 0);
+		threads[i] = start(routine, fds[i]);
+	}
+	sleep_ms(500);
+	time_is_up = true;
+	for (int i = 0; i < 3; i++)
+		join(threads[i]);
+	const char *procs = getenv("GOMAXPROCS");
+	if (procs != NULL && strcmp(procs, "1") == 0)
+		CHECK(n_moves <= 4);
+}
+
+static void writers_take_turns(void)
+{
+	takes_turns(write_and_read);
+}
+
+static void spinlocks_take_turns(void)
+{
+	takes_turns(hold_spinlocks);
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
+	    {"writers-take-turns", writers_take_turns},
+	    {"spinlocks-take-turns", spinlocks_take_turns},
 	    {"spins-on-flag", spins_on_flag},
 	    {"many-spin-on-flag", many_spin_on_flag},
 	    {"inlined-read", inlined_read},
