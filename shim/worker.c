@@ -20,9 +20,6 @@
 enum {
 	WORKER_STACK = 64 * 1024,
 	SIGNAL_STACK = 64 * 1024, /* at least AT_MINSIGSTKSZ: 11 KiB with AMX */
-	/* More kernel threads than this are never started: blocked tasks wait then
-	 * (Go ends the program at 10,000). */
-	WORKERS_MOST = 8192,
 };
 
 int worker_init_self(struct worker *w)
@@ -153,22 +150,34 @@ static bool launch(struct worker *w, void (*entry)(void *))
 	return false;
 }
 
+/* Tasks that could run wait for one of those that the kernel blocks: as long as it blocks all
+ * of them the program stands still.  (Go ends it, at 10,000 kernel threads.) */
+static void tell_that_there_are_no_more(void)
+{
+	static _Atomic bool told;
+
+	if (!swap_acq_rel(&told, true))
+		message("the machine has no more kernel threads: tasks wait until some that "
+			"block come back");
+}
+
 /* Makes a worker that begins with p.  False, when the machine has no more threads, or this
  * kernel thread must not start one: then sysmon tries. */
 static bool worker_create(struct proc *p, bool spinning)
 {
 	struct worker *w;
 
-	if (load_relaxed(&self_task->worker->apart) ||
-	    load_relaxed(&sched.n_workers) >= WORKERS_MOST)
+	if (load_relaxed(&self_task->worker->apart))
 		return false;
 	w = take_worker();
-	if (w == NULL)
+	if (w != NULL) {
+		w->spinning = spinning;
+		store_relaxed(&w->given, p);
+	}
+	if (w == NULL || !launch(w, worker_main)) {
+		tell_that_there_are_no_more();
 		return false;
-	w->spinning = spinning;
-	store_relaxed(&w->given, p);
-	if (!launch(w, worker_main))
-		return false;
+	}
 	add_relaxed(&sched.n_workers, 1);
 	return true;
 }
