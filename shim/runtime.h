@@ -197,6 +197,7 @@ struct proc {
 	ns_t still_since; /* when that last changed */
 	bool seen_awake;  /* /proc has said so, and it has not changed since */
 	ns_t preempt_sent;
+	ns_t asked_cpu; /* its worker's CPU time when it was last asked to stop */
 	int refusals;
 	struct runq runq;
 	struct timer_heap timers;

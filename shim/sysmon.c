@@ -248,10 +248,17 @@ static void see_anew(struct proc *p, ns_t now)
 static bool retake_announced(struct proc *p, ns_t now)
 {
 	bool wanted = has_work(p) || now - p->seen_since > SLICE_NS;
+	struct worker *w = load_relaxed(&p->owner);
+	/* A hint, without the lock. */
+	struct worker *idle = *(struct worker *volatile *)&sched.idle_workers;
 
 	if (now - p->seen_since < HAND_OFF_NS || !wanted)
 		return false;
-	load_relaxed(&p->owner)->lost_since = p->seen_since;
+	/* Where it takes one more kernel thread, make sure that w does not merely wait for a CPU:
+	 * the more threads there are, the longer they all do. */
+	if (idle == NULL && ask_prober(w) == AWAKE)
+		return false;
+	w->lost_since = p->seen_since;
 	return retake_kernel_proc(p);
 }
 
@@ -275,8 +282,11 @@ static bool end_slice(struct proc *p, struct worker *w, ns_t now)
 {
 	if (now - p->slice_since < SLICE_NS || now - p->preempt_sent < SLICE_NS)
 		return false;
-	if (++p->refusals > REFUSALS_MOST)
+	/* Who had no CPU meanwhile has refused nothing. */
+	ns_t cpu = cpu_of(w);
+	if (cpu - p->asked_cpu > SLICE_NS / 2 && ++p->refusals > REFUSALS_MOST)
 		return hand_off_unannounced(p, w, now);
+	p->asked_cpu = cpu;
 	p->preempt_sent = now;
 	struct task *t = load_relaxed(&w->current);
 	if (t != NULL) {

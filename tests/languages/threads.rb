@@ -64,7 +64,7 @@ check 'kill, raise and wakeup' do
   spinning = Thread.new { loop {} }
   reading = Thread.new { r, = IO.pipe; r.read }
   told = Thread.new { begin; sleep; rescue ArgumentError => e; e.message; end }
-  sleep 0.02
+  Thread.pass until [sleeping, reading, told].all?(&:stop?)
   [sleeping, spinning, reading].each(&:kill).each(&:join)
   told.raise(ArgumentError, 'told')
   woken = Thread.new { Thread.stop; :woken }
