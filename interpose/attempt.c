@@ -168,9 +168,15 @@ bool attempt_shakes(struct attempt *a)
 	return a->is_refused;
 }
 
-size_t attempt_shaken_size(size_t n)
+size_t attempt_shaken_size(const struct attempt *a, size_t n)
 {
-	return n <= 1 || shake_number() % 4 == 0 ? n : 1 + shake_number() % (n - 1);
+	unsigned kind = kind_of(a->fd); /* what was known may be another file's */
+	size_t least = kind == KIND_PIPE && (a->events & POLLOUT) ? PIPE_BUF : 1;
+
+	if ((kind != KIND_STREAM && kind != KIND_PIPE) || n <= least ||
+	    shake_number() % 4 == 0)
+		return n;
+	return least + shake_number() % (n - least);
 }
 
 /* The wait after a try that was refused: false if there is nothing to wait for, so that the

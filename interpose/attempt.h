@@ -172,9 +172,9 @@ long attempt_raw_out(struct attempt *a, long nr, long b, long c, long d, long e,
 		     long g);
 
 /* For the tests of PGREEN_SHAKE=io: whether this try is to get EAGAIN unmade; how much of n
- * bytes of a stream it may move. */
+ * bytes it may move. */
 bool attempt_shakes(struct attempt *a);
-size_t attempt_shaken_size(size_t n);
+size_t attempt_shaken_size(const struct attempt *a, size_t n);
 
 static inline bool attempt_is_refused(struct attempt *a)
 {

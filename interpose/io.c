@@ -32,8 +32,8 @@ static long read_other(struct attempt *a, const struct data *d, unsigned kind)
 	struct iovec one = {d->buf, d->size};
 	long r;
 
-	if (unlikely(shake_io) && (kind == KIND_PIPE || kind == KIND_STREAM))
-		one.iov_len = attempt_shaken_size(d->size);
+	if (unlikely(shake_io))
+		one.iov_len = attempt_shaken_size(a, d->size);
 	if (!attempt_knows(a, HINT_ASK_IN)) {
 		r = raw(SYS_preadv2, a->fd, d->buf != NULL ? &one : d->v,
 			d->buf != NULL ? 1 : d->n, -1, 0, RWF_NOWAIT);
@@ -47,12 +47,12 @@ static long read_other(struct attempt *a, const struct data *d, unsigned kind)
 	return r;
 }
 
-static long read_socket(struct attempt *a, const struct data *d, unsigned kind)
+static long read_socket(struct attempt *a, const struct data *d)
 {
 	size_t size = d->size;
 
-	if (unlikely(shake_io) && kind == KIND_STREAM)
-		size = attempt_shaken_size(size);
+	if (unlikely(shake_io))
+		size = attempt_shaken_size(a, size);
 	return raw(SYS_recvfrom, a->fd, d->buf, size, MSG_DONTWAIT);
 }
 
@@ -68,7 +68,7 @@ static long read_once(struct attempt *a, void *call)
 		return -EAGAIN;
 	if (!a->is_socket || d->buf == NULL)
 		return read_other(a, d, kind);
-	r = read_socket(a, d, kind);
+	r = read_socket(a, d);
 	if (likely(r != -ENOTSOCK))
 		return r;
 	attempt_forget(a);
@@ -159,9 +159,8 @@ static long write_other(struct attempt *a, struct data *d, unsigned kind)
 	struct iovec one = {d->buf, d->size};
 	long r;
 
-	if (unlikely(shake_io) &&
-	    (kind == KIND_STREAM || (kind == KIND_PIPE && d->size > PIPE_BUF)))
-		one.iov_len = attempt_shaken_size(d->size);
+	if (unlikely(shake_io))
+		one.iov_len = attempt_shaken_size(a, d->size);
 	if (!attempt_knows(a, HINT_ASK_OUT)) {
 		r = attempt_raw_out(a, SYS_pwritev2, a->fd,
 				    (long)(d->buf != NULL ? &one : d->v),
@@ -179,8 +178,8 @@ static long write_socket(struct attempt *a, const struct data *d, unsigned kind)
 	size_t size = d->size;
 	int flags = MSG_DONTWAIT;
 
-	if (unlikely(shake_io) && kind == KIND_STREAM)
-		size = attempt_shaken_size(size);
+	if (unlikely(shake_io))
+		size = attempt_shaken_size(a, size);
 	if (kind == KIND_SEQPACKET)
 		flags |= MSG_EOR; /* as the kernel's write */
 	if (a->done > 0)

@@ -91,6 +91,29 @@ static long poll_look(struct pollfd *fds, nfds_t n)
 	return raw(SYS_ppoll, fds, n, &none, NULL, SIGSET_SIZE);
 }
 
+static bool asks_for_nothing(const struct pollfd *p)
+{
+	return p->fd >= 0 && p->events == 0;
+}
+
+/* As fds_wait().  Who asks for nothing is told of errors and hang-ups: so he asks for them. */
+static long wait_for_fds(const struct pollfd *fds, unsigned n, ns_t deadline)
+{
+	struct pollfd asked[POLLED_MOST];
+	unsigned i = 0;
+
+	while (i < n && !asks_for_nothing(&fds[i]))
+		i++;
+	if (likely(i == n))
+		return fds_wait(fds, n, deadline);
+	for (i = 0; i < n; i++) {
+		asked[i] = fds[i];
+		if (asks_for_nothing(&fds[i]))
+			asked[i].events = POLLERR | POLLHUP;
+	}
+	return fds_wait(asked, n, deadline);
+}
+
 static long poll_wait(struct polling *p, struct pollfd *fds, nfds_t n)
 {
 	struct timespec left;
@@ -104,7 +127,8 @@ static long poll_wait(struct polling *p, struct pollfd *fds, nfds_t n)
 		r = poll_look(fds, n);
 		if (!polling_goes_on(p, r))
 			return r;
-		r = n > POLLED_MOST ? -EPERM : fds_wait(fds, (unsigned)n, p->deadline);
+		r = n > POLLED_MOST ? -EPERM
+				    : wait_for_fds(fds, (unsigned)n, p->deadline);
 	} while (polling_look_again(p, &r));
 	return r;
 }

@@ -54,8 +54,8 @@ static long recv_once(struct attempt *a, void *call)
 		return ATTEMPT_DOOR;
 	if (attempt_is_refused(a))
 		return -EAGAIN;
-	if (unlikely(shake_io) && is_stream(a))
-		size = attempt_shaken_size(size);
+	if (unlikely(shake_io))
+		size = attempt_shaken_size(a, size);
 	return raw(SYS_recvfrom, a->fd, c->d.buf, size, c->flags | MSG_DONTWAIT, c->addr,
 		   c->addr_len);
 }
@@ -230,8 +230,8 @@ static long send_once(struct attempt *a, void *call)
 	a->is_socket = true;
 	if (attempt_is_refused(a))
 		return -EAGAIN;
-	if (unlikely(shake_io) && is_stream(a))
-		size = attempt_shaken_size(size);
+	if (unlikely(shake_io))
+		size = attempt_shaken_size(a, size);
 	return attempt_raw_out(a, SYS_sendto, a->fd, (long)c->d.buf, (long)size,
 			       flags_out(a, c->flags), (long)c->addr, c->addr_len);
 }

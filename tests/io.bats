@@ -10,6 +10,9 @@ setup_file() {
 	build_prog interrupted
 	build_prog pollers
 	build_prog waits
+	build_prog streams
+	build_prog connect
+	build_prog closing
 }
 
 setup() {
@@ -156,6 +159,142 @@ everywhere() {
 
 @test "every call that waits: closing its descriptor ends it" {
 	everywhere waits close
+}
+
+# everywhere_shaken PROG CASE: and green with the fault injector.
+everywhere_shaken() {
+	everywhere "$@"
+	[[ -n $PGREEN_LIB ]] || return 0
+	echo "with a fault injector:"
+	PGREEN_SHAKE=io at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/$1" "$2"
+}
+
+@test "a write to a pipe, a FIFO or a stream is whole, however slowly it is read" {
+	everywhere_shaken streams whole
+}
+
+@test "writes of PIPE_BUF bytes are atomic" {
+	everywhere_shaken streams atomic
+}
+
+@test "a write that is interrupted, timed out or broken off tells how far it came" {
+	everywhere_shaken streams partial
+}
+
+@test "SIGPIPE and SIGXFSZ come to the thread that wrote, at once, and only there" {
+	everywhere_shaken streams raises
+}
+
+@test "MSG_WAITALL waits for all, but for the end, a handler or a timeout" {
+	everywhere_shaken streams waitall
+}
+
+@test "MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT, MSG_OOB, empty datagrams, and errors" {
+	everywhere_shaken streams flags
+}
+
+@test "O_NONBLOCK set by another number or process: who waits goes on, who comes does not wait" {
+	everywhere_shaken streams nonblock
+}
+
+@test "SO_RCVLOWAT is obeyed" {
+	everywhere_shaken streams low-mark
+}
+
+@test "a file known by several numbers" {
+	everywhere_shaken streams dup
+}
+
+@test "a descriptor that was passed over a Unix socket" {
+	everywhere_shaken streams passed
+}
+
+@test "sendfile sends all, however slowly it is read" {
+	everywhere_shaken streams sendfile
+}
+
+@test "recvmmsg waits for all, one, or a while; sendmmsg sends all" {
+	everywhere_shaken streams messages
+}
+
+@test "a socket that can be written, says poll, and still has to wait" {
+	everywhere_shaken streams full-queue
+}
+
+@test "terminals: a line, so many bytes, or so much time" {
+	everywhere_shaken streams terminal
+}
+
+@test "connect: a connection that comes late" {
+	everywhere_shaken connect late
+}
+
+@test "connect: ECONNREFUSED, at once and after a wait" {
+	everywhere_shaken connect refused
+}
+
+@test "connect: interrupted it goes on by itself, with SA_RESTART it does not end" {
+	everywhere_shaken connect interrupted
+}
+
+@test "connect: cancelled" {
+	everywhere_shaken connect cancelled
+}
+
+@test "connect: EINPROGRESS after SO_SNDTIMEO, EALREADY after that" {
+	everywhere_shaken connect timeout
+}
+
+@test "connect: fifty wait on hardly more kernel threads than processors" {
+	everywhere_shaken connect many
+}
+
+@test "connect: Unix sockets wait for the listener's queue" {
+	everywhere_shaken connect unix
+}
+
+@test "a listener shared by tasks and preforked processes: no connection waits" {
+	everywhere_shaken connect shared
+}
+
+@test "a listener with fifty that wait" {
+	everywhere_shaken connect herd
+}
+
+@test "a listener with O_NONBLOCK, and without again" {
+	everywhere_shaken connect nonblock
+}
+
+@test "descriptor numbers that are used again, also behind the library's back" {
+	everywhere_shaken closing reused
+}
+
+@test "who reads what is closed and opened again gets nobody else's bytes" {
+	everywhere_shaken closing churned
+}
+
+@test "the library's own descriptors cannot be closed or replaced" {
+	everywhere_shaken closing ours
+}
+
+@test "close and dup2 that fail end nobody's wait" {
+	everywhere_shaken closing errors
+}
+
+@test "poll: hang-ups alone, several at one descriptor, hundreds" {
+	everywhere_shaken closing polls
+}
+
+@test "select: exceptions, hundreds" {
+	everywhere_shaken closing selects
+}
+
+@test "popen and pclose" {
+	everywhere_shaken closing shells
+}
+
+@test "getaddrinfo and its kin" {
+	everywhere_shaken closing names
 }
 
 @test "every call that waits, with a fault injector: nothing is lost, nothing hangs" {
