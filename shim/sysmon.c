@@ -256,7 +256,8 @@ static bool retake_announced(struct proc *p, ns_t now)
 		return false;
 	/* Where it takes one more kernel thread, make sure that w does not merely wait for a CPU:
 	 * the more threads there are, the longer they all do. */
-	if (idle == NULL && ask_prober(w) == AWAKE)
+	enum answer state = idle == NULL ? ask_prober(w) : ASLEEP;
+	if (state == AWAKE || state == NOT_YET)
 		return false;
 	w->lost_since = p->seen_since;
 	return retake_kernel_proc(p);

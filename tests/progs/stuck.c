@@ -416,7 +416,7 @@ static void takes_turns(void *(*routine)(void *))
 		join(threads[i]);
 	const char *procs = getenv("GOMAXPROCS");
 	if (procs != NULL && strcmp(procs, "1") == 0)
-		CHECK(n_moves <= 4);
+		CHECK(n_moves <= 12);
 }
 
 static void writers_take_turns(void)
