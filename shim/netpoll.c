@@ -52,8 +52,8 @@ struct fd_record {
 	struct lock lock;
 	_Atomic uint32_t generation; /* closings that we know of; lock, read without */
 	struct list waiters;         /* oldest first; lock; NULL pointers: never used */
-	bool registered;             /* epoll may know it: which call to try first; lock */
-	_Atomic uint8_t hint;        /* interpose's */
+	bool registered;      /* epoll may know it: which call to try first; lock */
+	_Atomic uint8_t hint; /* interpose's */
 } __attribute__((aligned(CACHE_LINE)));
 
 /* One task's wait for one descriptor; on the stack of the task. */
@@ -139,9 +139,8 @@ _Atomic uint8_t *fd_hint(int fd)
 
 bool fd_is_ours(int fd)
 {
-	return fd >= 0 &&
-	       (fd == load_relaxed(&net.epoll_fd) || fd == load_relaxed(&net.wake_fd) ||
-		fd == uring_fd());
+	return fd >= 0 && (fd == load_relaxed(&net.epoll_fd) ||
+			   fd == load_relaxed(&net.wake_fd) || fd == uring_fd());
 }
 
 /* --- waking ------------------------------------------------------------------------ */
@@ -171,7 +170,8 @@ static uint32_t wanted_locked(struct fd_record *r, uint32_t without)
 /* Arms fd for events, once.  0 or -E. */
 static int arm_locked(struct fd_record *r, int fd, uint32_t events)
 {
-	struct epoll_event ev = {.events = events | EPOLLONESHOT, .data.u64 = (uint32_t)fd};
+	struct epoll_event ev = {.events = events | EPOLLONESHOT,
+				 .data.u64 = (uint32_t)fd};
 	int epoll_fd = load_relaxed(&net.epoll_fd);
 	long e;
 
@@ -374,8 +374,8 @@ static long wait_for_events(int epoll_fd, struct epoll_event *events, ns_t until
 		timeout = &ts;
 	}
 	if (until != 0 && !net.no_nanoseconds) {
-		long n = sys(SYS_epoll_pwait2, epoll_fd, events, EVENTS_MOST, timeout, NULL,
-			     KERNEL_SIGSET_SIZE);
+		long n = sys(SYS_epoll_pwait2, epoll_fd, events, EVENTS_MOST, timeout,
+			     NULL, KERNEL_SIGSET_SIZE);
 		if (n != -ENOSYS)
 			return n;
 		net.no_nanoseconds = true;
@@ -516,8 +516,9 @@ static unsigned enqueue_all(struct fd_waiter *ws, const struct pollfd *fds, unsi
 		if (fds[i].fd < 0)
 			continue;
 		struct fd_record *r = record_of(fds[i].fd);
-		int e = r == NULL ? -EPERM
-				  : enqueue(w, r, fds[i].fd, load_relaxed(&r->generation));
+		int e = r == NULL
+			    ? -EPERM
+			    : enqueue(w, r, fds[i].fd, load_relaxed(&r->generation));
 		if (unlikely(e < 0)) {
 			/* Closed just now: the caller looks again and sees it. */
 			*error = r == NULL ? e : arm_error(e, chain);
@@ -589,7 +590,8 @@ static void end_waits(struct fd_record *r, bool count, struct task **chain)
 		r->registered = false;
 	}
 	while (!list_empty(&r->waiters)) {
-		struct fd_waiter *w = container_of(r->waiters.next, struct fd_waiter, link);
+		struct fd_waiter *w =
+		    container_of(r->waiters.next, struct fd_waiter, link);
 
 		take_locked(w, count && w->alone ? -EBADF : 0, chain);
 	}

@@ -113,7 +113,7 @@ struct task {
 	/* kernel_call's flag: do not enter the kernel.  Set after attention, by anyone. */
 	_Atomic int interrupt;
 	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
-	bool at_wait;           /* owner only: preempted where libc waits, see preempt.c */
+	bool at_wait; /* owner only: preempted where libc waits, see preempt.c */
 	/* Owner only: its waits end when it is cancelled, because it stands at a cancellation
 	 * point, or because its cancel type is asynchronous. */
 	bool cancel_point, cancel_anywhere;
@@ -254,7 +254,7 @@ struct worker {
 	 * itself; and how much of it the kernel has not confirmed. */
 	_Atomic uint64_t cpu_known;
 	uint64_t cpu_assumed;
-	uint32_t random;             /* xorshift state: whom to steal from */
+	uint32_t random; /* xorshift state: whom to steal from */
 	void
 	    *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
 	/* sysmon's: a worker whose processor was taken while it ran */
@@ -288,7 +288,7 @@ struct sched {
 	/* sysmon sleeps for long, since no task queues: who queues one wakes it. */
 	_Atomic bool sysmon_is_away;
 	_Atomic ns_t last_poll; /* when descriptors were last asked for */
-	_Atomic int n_tasks; /* alive, main included, adopted ones not */
+	_Atomic int n_tasks;    /* alive, main included, adopted ones not */
 	_Atomic int
 	    reminders; /* some running task may have to be told again to look up */
 	_Atomic bool worker_failed; /* no worker could be started: sysmon tries again */
@@ -296,8 +296,8 @@ struct sched {
 	int shake; /* bits of enum shake: what is forced at every chance, for tests */
 	double ns_per_tsc;    /* length of a time stamp tick; 0: unknown */
 	uint64_t assume_most; /* ticks until a worker asks the kernel: see sched.c */
-	bool need_fence;    /* no membarrier: runtime_enter fences itself */
-	struct proc *procs; /* MAX_PROCS of them, memory on first touch */
+	bool need_fence;      /* no membarrier: runtime_enter fences itself */
+	struct proc *procs;   /* MAX_PROCS of them, memory on first touch */
 };
 
 extern struct sched sched __attribute__((visibility("hidden")));

@@ -962,7 +962,8 @@ static void worker_sleep(struct worker *w)
 			struct timespec ts = ns_timespec(100000);
 			if (is_listed) /* all are busy: they fire it */
 				sys_futex_wait(&w->wake_word, 0, &ts);
-		} else if (!woken && until == NO_DEADLINE && !(polls && netpoll_is_live()) &&
+		} else if (!woken && until == NO_DEADLINE &&
+			   !(polls && netpoll_is_live()) &&
 			   load_relaxed(&sched.n_workers) >
 			       load_relaxed(&sched.n_procs) &&
 			   idle_list_remove(w)) {

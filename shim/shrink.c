@@ -14,7 +14,7 @@
 #include "slot.h"
 
 enum {
-	RED_ZONE = 128,        /* below the stack pointer, and in use: the System V ABI */
+	RED_ZONE = 128, /* below the stack pointer, and in use: the System V ABI */
 };
 
 /* The program's own stacks are its memory; a stack pointer elsewhere is a coroutine's. */

@@ -19,13 +19,13 @@
 #include "slot.h"
 
 enum {
-	SLEEP_MIN_NS = 20000,          /* Go's */
-	SLEEP_MAX_NS = 10000000,       /* Go's */
+	SLEEP_MIN_NS = 20000,    /* Go's */
+	SLEEP_MAX_NS = 10000000, /* Go's */
 	/* While tasks queue: two looks find what blocks unannounced, within a millisecond. */
 	SLEEP_QUEUE_NS = 300000,
 	STAY_TICKS = 50, /* of that length: it is called back 50 times a second at most */
-	SLEEP_IDLE_NS = 25000000,      /* while every processor is idle */
-	SLEEP_REST_NS = 500000000,     /* when that goes on: there is memory to give back */
+	SLEEP_IDLE_NS = 25000000,  /* while every processor is idle */
+	SLEEP_REST_NS = 500000000, /* when that goes on: there is memory to give back */
 	TICKS_BEFORE_RESTING = 100,
 	TICKS_BEFORE_BACKING_OFF = 50, /* Go's: about a millisecond */
 	/* About the kernel's own, not Go's 10 ms: programs that were written for kernel threads
@@ -38,8 +38,8 @@ enum {
 	TIMER_LATE_NS = 1000000,
 	REFUSALS_MOST = 3, /* preemptions in vain before the processor is taken */
 	TRIM_NS = 1000000000,
-	SHRINK_NS = 5000000000, /* parked for so long is parked for long */
-	SHRINK_MOST = 4096,     /* tasks looked at in one turn: a millisecond or so */
+	SHRINK_NS = 5000000000,  /* parked for so long is parked for long */
+	SHRINK_MOST = 4096,      /* tasks looked at in one turn: a millisecond or so */
 	POLL_LATE_NS = 10000000, /* Go's */
 	POLL_LATE_IDLE_NS = 500000,
 };
@@ -105,7 +105,8 @@ static struct {
 	struct worker worker;
 	/* The low TID_BITS are a tid, or 0; the rest is the question's number.  Futex. */
 	_Atomic uint32_t question;
-	_Atomic uint32_t answer; /* enum answer + 1 and the question's number, or 0; futex */
+	_Atomic uint32_t
+	    answer; /* enum answer + 1 and the question's number, or 0; futex */
 	uint32_t n_questions;
 	bool started;
 } prober;
@@ -430,7 +431,8 @@ static void fire_late_timers(ns_t now)
  * poll computes while another sleeps. */
 static void poll_late(ns_t now)
 {
-	ns_t late = load_relaxed(&sched.n_idle_procs) != 0 ? POLL_LATE_IDLE_NS : POLL_LATE_NS;
+	ns_t late =
+	    load_relaxed(&sched.n_idle_procs) != 0 ? POLL_LATE_IDLE_NS : POLL_LATE_NS;
 
 	if (!netpoll_is_live() || load_relaxed(&sched.poller) != NULL ||
 	    now - load_relaxed(&sched.last_poll) < late)

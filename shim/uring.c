@@ -65,8 +65,8 @@ static bool map_locked(int fd, const struct io_uring_params *p)
 	ring.rings = at = map_ring(fd, ring.rings_size, IORING_OFF_SQ_RING);
 	if (at == NULL)
 		return false;
-	ring.sqes = map_ring(fd, p->sq_entries * sizeof(struct io_uring_sqe),
-			     IORING_OFF_SQES);
+	ring.sqes =
+	    map_ring(fd, p->sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
 	if (ring.sqes == NULL)
 		return false;
 	ring.sq_head = (_Atomic uint32_t *)(at + p->sq_off.head);
@@ -83,15 +83,17 @@ static bool map_locked(int fd, const struct io_uring_params *p)
 /* Kernels before 5.5, and those where it is forbidden, have the door. */
 static void start_locked(void)
 {
-	struct io_uring_params p = {.flags = IORING_SETUP_CQSIZE, .cq_entries = CQ_ENTRIES};
-	const uint32_t needed = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP |
-				IORING_FEAT_SUBMIT_STABLE;
+	struct io_uring_params p = {.flags = IORING_SETUP_CQSIZE,
+				    .cq_entries = CQ_ENTRIES};
+	const uint32_t needed =
+	    IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
 
 	ring.tried = true;
 	int fd = netpoll_own((int)sys(SYS_io_uring_setup, ENTRIES, &p));
 	if (fd < 0)
 		return;
-	if ((p.features & needed) != needed || !map_locked(fd, &p) || !netpoll_watch(fd)) {
+	if ((p.features & needed) != needed || !map_locked(fd, &p) ||
+	    !netpoll_watch(fd)) {
 		sys(SYS_close, fd);
 		return;
 	}
@@ -175,7 +177,8 @@ static void reap_here(struct worker *w)
 
 /* --- requests ----------------------------------------------------------------------- */
 
-static bool fill_in(struct request *r, int fd, const struct iovec *v, int n, int64_t offset)
+static bool fill_in(struct request *r, int fd, const struct iovec *v, int n,
+		    int64_t offset)
 {
 	lock_acquire(&ring.lock);
 	uint32_t tail = load_relaxed(ring.sq_tail);
@@ -207,7 +210,8 @@ static void submit(struct worker *w)
 {
 	long r;
 
-	while ((r = sys(SYS_io_uring_enter, load_relaxed(&ring.fd), 1, 0, 0, NULL, 0)) < 0) {
+	while ((r = sys(SYS_io_uring_enter, load_relaxed(&ring.fd), 1, 0, 0, NULL, 0)) <
+	       0) {
 		if (r != -EAGAIN && r != -EBUSY && r != -EINTR)
 			fatal("io_uring", r);
 		reap_here(w);

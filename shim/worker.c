@@ -157,8 +157,9 @@ static void tell_that_there_are_no_more(void)
 	static _Atomic bool told;
 
 	if (!swap_acq_rel(&told, true))
-		message("the machine has no more kernel threads: tasks wait until some that "
-			"block come back");
+		message(
+		    "the machine has no more kernel threads: tasks wait until some that "
+		    "block come back");
 }
 
 /* Makes a worker that begins with p.  False, when the machine has no more threads, or this

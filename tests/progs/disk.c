@@ -49,7 +49,8 @@ static void check_words(const uint64_t *words, size_t at, size_t n)
 static void read_somewhere(unsigned *seed)
 {
 	uint64_t words[4096];
-	size_t n = 1 + (size_t)rand_r(seed) % 4096, at = (size_t)rand_r(seed) % (WORDS - n);
+	size_t n = 1 + (size_t)rand_r(seed) % 4096,
+	       at = (size_t)rand_r(seed) % (WORDS - n);
 	size_t part = (size_t)rand_r(seed) % (n + 1);
 	struct iovec v[2] = {{words, part * 8}, {words + part, (n - part) * 8}};
 	ssize_t r = rand_r(seed) % 2 ? pread(fd, words, n * 8, (off_t)at * 8)
