@@ -18,7 +18,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 struct real real;
 
@@ -102,6 +101,14 @@ static uint32_t gnu_hash(const char *name)
 	return hash;
 }
 
+/* strcmp may be somebody's who is not ready: a sanitizer's. */
+static bool is_same(const char *a, const char *b)
+{
+	while (*a != '\0' && *a == *b)
+		a++, b++;
+	return *a == *b;
+}
+
 /* The name of the version that an object defines under this index. */
 static const char *version_name(const struct object *o, unsigned int index)
 {
@@ -131,7 +138,7 @@ static bool is_version(const struct object *o, size_t i, const char *version)
 	unsigned int index = o->versions[i];
 	if (!version)
 		return !(index & hidden);
-	return !strcmp(version_name(o, index & ~hidden), version);
+	return is_same(version_name(o, index & ~hidden), version);
 }
 
 static bool is_function(const Elf64_Sym *s)
@@ -141,9 +148,10 @@ static bool is_function(const Elf64_Sym *s)
 	return s->st_shndx != SHN_UNDEF && (type == STT_FUNC || type == STT_GNU_IFUNC);
 }
 
-static const Elf64_Sym *object_lookup(const struct object *o, const struct row *row)
+static const Elf64_Sym *object_lookup(const struct object *o, const char *name,
+				      const char *version)
 {
-	const uint32_t hash = gnu_hash(row->name);
+	const uint32_t hash = gnu_hash(name);
 	const uint32_t n_buckets = o->gnu_hash[0];
 	const uint32_t first = o->gnu_hash[1]; /* index of the first symbol hashed */
 	const uint32_t n_bloom = o->gnu_hash[2];
@@ -158,8 +166,7 @@ static const Elf64_Sym *object_lookup(const struct object *o, const struct row *
 		const uint32_t link = chains[i - first]; /* bit 0: the bucket's last */
 
 		if ((link | 1) == (hash | 1) && is_function(s) &&
-		    !strcmp(o->strings + s->st_name, row->name) &&
-		    is_version(o, i, row->version))
+		    is_same(o->strings + s->st_name, name) && is_version(o, i, version))
 			return s;
 		if (link & 1)
 			return NULL;
@@ -176,48 +183,55 @@ static void *symbol_address(const struct object *o, const Elf64_Sym *s)
 	return at;
 }
 
-/* dl_iterate_phdr's callback: fills what is still empty from one object. */
-static int object_visit(struct dl_phdr_info *info, size_t size, void *arg)
+/* Fills what is still empty from one object. */
+static void fill_from(const struct object *o)
 {
-	bool *is_behind_us = arg;
-	const Elf64_Dyn *dynamic = NULL;
-	struct object o;
-
-	(void)size;
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		const Elf64_Phdr *p = &info->dlpi_phdr[i];
-
-		if (p->p_type == PT_DYNAMIC)
-			dynamic = (const void *)(info->dlpi_addr + p->p_vaddr);
-	}
-	if (dynamic == _DYNAMIC) {
-		*is_behind_us = true;
-		return 0;
-	}
-	if (!*is_behind_us || !dynamic || !object_read(&o, info->dlpi_addr, dynamic))
-		return 0;
-
 	for (size_t i = 0; i < N_ROWS; i++) {
 		void **pointer = pointer_of(&rows[i]);
-		const Elf64_Sym *s = *pointer ? NULL : object_lookup(&o, &rows[i]);
+		const Elf64_Sym *s =
+		    *pointer ? NULL : object_lookup(o, rows[i].name, rows[i].version);
 
 		if (s)
-			*pointer = symbol_address(&o, s);
+			*pointer = symbol_address(o, s);
 	}
-	return 0;
+}
+
+/* From those that a lookup finds behind us.  ld.so's own list: dl_iterate_phdr may be a
+ * sanitizer's too, and nobody loads anything yet. */
+static void fill(void)
+{
+	const struct link_map *m = _r_debug.r_map;
+	struct object o;
+
+	while (m && m->l_ld != _DYNAMIC)
+		m = m->l_next;
+	for (m = m ? m->l_next : NULL; m; m = m->l_next)
+		if (object_read(&o, m->l_addr, m->l_ld))
+			fill_from(&o);
+}
+
+bool real_is_loaded(const char *function)
+{
+	const struct link_map *m = _r_debug.r_map;
+	struct object o;
+
+	for (; m; m = m->l_next)
+		if (object_read(&o, m->l_addr, m->l_ld) &&
+		    object_lookup(&o, function, NULL))
+			return true;
+	return false;
 }
 
 const char *real_init(void)
 {
 	static _Atomic bool is_done;
 	static const char *missing;
-	bool is_behind_us = false;
 
 	/* Pairs with the store below: the table, and missing, are complete. */
 	if (atomic_load_explicit(&is_done, memory_order_acquire))
 		return missing;
 
-	dl_iterate_phdr(object_visit, &is_behind_us);
+	fill();
 	for (size_t i = 0; i < N_ROWS && !missing; i++)
 		if (rows[i].is_needed && !*pointer_of(&rows[i]))
 			missing = rows[i].name;

@@ -173,9 +173,13 @@ extern struct real real __attribute__((visibility("hidden")));
  * Fills the table; returns NULL, or the name of a WRAP or REALONLY symbol that this libc
  * lacks: the first pthread_create says so, and the program runs native.
  * For constructors, ours or on demand another library's: repeated calls are free.
- * Takes no lock of ours, allocates nothing, and never asks dlsym: a lookup that fails
- * calls malloc, and malloc may be in the middle of calling us.
+ * Takes no lock of ours, allocates nothing, and calls nobody: a lookup by dlsym that fails
+ * calls malloc, which may be in the middle of calling us, and the program may have a
+ * sanitizer that wraps the simplest functions and is not ready.
  */
 const char *real_init(void) __attribute__((visibility("hidden")));
+
+/* Whether some object of the process has a function of this name for others. */
+_Bool real_is_loaded(const char *function) __attribute__((visibility("hidden")));
 
 #endif

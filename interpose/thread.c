@@ -15,21 +15,26 @@
 #include "mutex.h"
 #include "schedule.h"
 #include "thread.h"
+#include "unfit.h"
 
 /* --- waking the runtime ------------------------------------------------------------------ */
 
 /* A libc that the runtime cannot stand on: it never wakes, and threads are native. */
 static bool runs_native;
 
-/* Whether the real functions are all there; says once if not. */
-static bool has_real_functions(void)
+/* Whether threads can be green in this program and with this libc; says once if not. */
+static bool is_fit(void)
 {
-	const char *missing = real_init();
+	const char *missing = real_init(), *unfit = unfit_reason();
 	char text[128];
 
-	if (missing == NULL)
+	if (missing == NULL && unfit == NULL)
 		return true;
-	snprintf(text, sizeof(text), "this libc lacks %s: threads run native", missing);
+	if (missing != NULL)
+		snprintf(text, sizeof(text), "this libc lacks %s: threads run native",
+			 missing);
+	else
+		snprintf(text, sizeof(text), "%s: threads run native", unfit);
 	message(text);
 	return false;
 }
@@ -86,7 +91,7 @@ static int wake_runtime(void)
 
 	if (likely(runtime_is_running()))
 		return 0;
-	if (!has_real_functions()) {
+	if (!is_fit()) {
 		runs_native = true;
 		return ENOSYS;
 	}

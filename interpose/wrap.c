@@ -10,8 +10,8 @@ __attribute__((constructor)) static void init(int argc, char **argv, char **envp
 {
 	(void)argc;
 	(void)argv;
+	real_init(); /* first: whatever is called from here on may call us */
 	config_read(envp);
-	real_init();
 }
 
 int deadline_at(clockid_t clock, const struct timespec *ts, ns_t *deadline)

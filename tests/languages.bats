@@ -167,3 +167,36 @@ few_threads() {
 	"${CXX:-c++}" -std=c++17 -O2 -pthread -o tbb "$sources/tbb.cpp" -ltbb
 	everywhere ./tbb
 }
+
+# ---- what stays native ----------------------------------------------------------
+
+# stays_native WHY PROG...: it does what it does natively, and WHY is said on stderr.
+stays_native() {
+	local why=$1
+	shift
+	requires_green 'there is no library to say it'
+	outcome native "$@" >native.outcome 2>/dev/null || skip "it does not run here: $*"
+	outcome green "$@" >green.outcome
+	same_file "$*" native.outcome green.outcome
+	assert_equal "$(head -n 1 stderr)" "pgreen: $why: threads run native"
+}
+
+@test "a program with a sanitizer runs natively when the library is preloaded" {
+	local cc=${CC:-cc} source=$BATS_TEST_DIRNAME/progs/trap-life.c
+	"$cc" -w -O1 -std=gnu11 -D_GNU_SOURCE -fsanitize=thread -pthread -o tsan "$source" 2>/dev/null ||
+		skip 'no ThreadSanitizer here'
+	stays_native 'it is built with ThreadSanitizer' ./tsan key-destructors
+	# gcc's AddressSanitizer refuses whatever is preloaded before itself.
+	clang -w -O1 -std=gnu11 -D_GNU_SOURCE -fsanitize=address -pthread -o asan "$source" \
+		2>/dev/null || return 0
+	stays_native 'it is built with AddressSanitizer' ./asan key-destructors
+}
+
+@test "a program in Go runs natively" {
+	from_package golang-go go
+	cp "$sources/threads.go" .
+	GOCACHE=$PWD/cache GOFLAGS=-mod=mod CGO_ENABLED=1 go build -o threads threads.go ||
+		skip 'go cannot build here'
+	stays_native 'it is written in Go, which has green threads of its own' ./threads
+	native "$(dirname "${PGREEN_LIB}")/pgreen" doctor ./threads | grep -q 'written in Go'
+}

@@ -200,8 +200,9 @@ size_t elf_each_symbol(const struct elf *e, bool dynamic,
 			   fn, arg);
 }
 
-/* The build ID's bytes among the notes at @at, or NULL. */
-static const unsigned char *find_build_id(const unsigned char *at, size_t size, size_t *n)
+/* What the first note of this type and owner says, among those at @at, or NULL. */
+static const unsigned char *find_note(const unsigned char *at, size_t size, unsigned type,
+				      const char owner[4], size_t *n)
 {
 	while (at && size >= sizeof(Elf64_Nhdr)) {
 		const Elf64_Nhdr *note = (const Elf64_Nhdr *)at;
@@ -210,8 +211,8 @@ static const unsigned char *find_build_id(const unsigned char *at, size_t size, 
 
 		if (whole > size)
 			break;
-		if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
-		    memcmp(note + 1, "GNU", 4) == 0) {
+		if (note->n_type == type && note->n_namesz == 4 &&
+		    memcmp(note + 1, owner, 4) == 0) {
 			*n = note->n_descsz;
 			return at + sizeof(*note) + name;
 		}
@@ -221,16 +222,32 @@ static const unsigned char *find_build_id(const unsigned char *at, size_t size, 
 	return NULL;
 }
 
+static const unsigned char *note_of(const struct elf *e, unsigned type,
+				    const char owner[4], size_t *n)
+{
+	const unsigned char *said = NULL;
+	const Elf64_Phdr *p;
+
+	for (int i = 0; !said && (p = segment(e, i)); i++)
+		if (p->p_type == PT_NOTE)
+			said = find_note(bytes_at(e, p->p_offset, p->p_filesz),
+					 p->p_filesz, type, owner, n);
+	return said;
+}
+
+bool elf_is_go(const struct elf *e)
+{
+	enum { GO_BUILD_ID = 4 };
+	size_t n;
+
+	return note_of(e, GO_BUILD_ID, "Go\0", &n) != NULL;
+}
+
 void elf_build_id(const struct elf *e, char *digits, size_t size)
 {
-	const unsigned char *id = NULL;
-	const Elf64_Phdr *p;
 	size_t n = 0;
+	const unsigned char *id = note_of(e, NT_GNU_BUILD_ID, "GNU", &n);
 
-	for (int i = 0; !id && (p = segment(e, i)); i++)
-		if (p->p_type == PT_NOTE)
-			id = find_build_id(bytes_at(e, p->p_offset, p->p_filesz),
-					   p->p_filesz, &n);
 	digits[0] = 0;
 	for (size_t i = 0; id && i < n && 2 * i + 2 < size; i++)
 		snprintf(digits + 2 * i, 3, "%02x", id[i]);

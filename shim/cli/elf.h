@@ -62,6 +62,9 @@ size_t elf_each_of(const void *symbols, size_t n, const char *names, size_t name
 /* The build ID in hexadecimal digits, or "". */
 void elf_build_id(const struct elf *e, char *digits, size_t size);
 
+/* Whether Go's compiler made it. */
+bool elf_is_go(const struct elf *e);
+
 /* How many places look like a `syscall` instruction: an estimate. */
 int elf_count_syscalls(const struct elf *e);
 

@@ -103,6 +103,9 @@ static void judge_symbols(struct program *p, const struct elf *e)
 		judge(p, VERDICT_NATIVE, "it is built with AddressSanitizer");
 	else if (elf_has_symbol(e, "__tsan_init"))
 		judge(p, VERDICT_NATIVE, "it is built with ThreadSanitizer");
+	else if (elf_is_go(e))
+		judge(p, VERDICT_NATIVE,
+		      "it is written in Go, which has green threads of its own");
 }
 
 static void judge_dynamic(struct program *p, const struct elf *e)
