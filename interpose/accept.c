@@ -34,10 +34,10 @@ static long accept_once(struct attempt *a, void *call)
 	long r;
 
 	(void)call;
+	if (attempt_is_nonblocking(a))
+		return ATTEMPT_DOOR;
 	if (attempt_is_refused(a))
 		return -EAGAIN;
-	if (attempt_knows(a, HINT_ASK_NOTHING))
-		return ATTEMPT_DOOR;
 	r = attempt_ask(a);
 	if (r != -EAGAIN || attempt_knows(a, HINT_LISTENS))
 		return r;
@@ -46,15 +46,6 @@ static long accept_once(struct attempt *a, void *call)
 		return ATTEMPT_DOOR;
 	attempt_learn(a, HINT_LISTENS);
 	return r;
-}
-
-/* A listener that gave EAGAIN will most often do so again: next time one call is enough,
- * which the kernel answers.  Until fcntl() or ioctl() changes its flags. */
-static void learn_nonblocking(struct attempt *a, long r)
-{
-	if (r == -EAGAIN && a->is_socket && !attempt_knows(a, HINT_ASK_NOTHING) &&
-	    (raw(SYS_fcntl, a->fd, F_GETFL) & O_NONBLOCK))
-		attempt_learn(a, HINT_ASK_NOTHING);
 }
 
 long io_accept(struct task *t, bool is_point, int fd, struct sockaddr *addr,
@@ -70,7 +61,6 @@ long io_accept(struct task *t, bool is_point, int fd, struct sockaddr *addr,
 	if (r == ATTEMPT_DOOR)
 		r = attempt_door(&a, SYS_accept4, fd, (long)addr, (long)addr_len, flags,
 				 0, 0);
-	learn_nonblocking(&a, r);
 	_Atomic uint8_t *hint = r >= 0 ? fd_hint((int)r) : NULL;
 	if (hint != NULL)
 		atomic_store_explicit(hint, kind, memory_order_relaxed);

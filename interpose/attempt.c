@@ -22,6 +22,15 @@ void attempt_learn(struct attempt *a, unsigned bit)
 		atomic_fetch_or_explicit(a->hint, bit, memory_order_relaxed);
 }
 
+bool attempt_looks_nonblocking(struct attempt *a)
+{
+	if (likely(__builtin_ia32_rdtsc() / 64 % 64 != 0) ||
+	    (raw(SYS_fcntl, a->fd, F_GETFL) & O_NONBLOCK))
+		return true;
+	atomic_fetch_and_explicit(a->hint, (uint8_t)~HINT_NONBLOCK, memory_order_relaxed);
+	return false;
+}
+
 void attempt_forget(struct attempt *a)
 {
 	if (a->hint != NULL)
@@ -42,7 +51,7 @@ static unsigned socket_kind(int fd)
 
 static unsigned kind_of(int fd)
 {
-	struct stat st;
+	struct stat st = {0};
 
 	/* For what is none the door is right: the call itself says so. */
 	if (raw(SYS_fstat, fd, &st) < 0)
@@ -258,8 +267,10 @@ static long first_wait(struct attempt *a)
 	flags = raw(SYS_fcntl, a->fd, F_GETFL);
 	if (flags < 0)
 		return flags;
-	if (flags & O_NONBLOCK)
+	if (flags & O_NONBLOCK) {
+		attempt_learn(a, HINT_NONBLOCK);
 		return -EAGAIN;
+	}
 	a->deadline = socket_deadline(a);
 	return ATTEMPT_AGAIN;
 }

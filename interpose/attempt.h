@@ -43,9 +43,10 @@ enum {
 	HINT_ASK_IN = 8, /* no RWF_NOWAIT for reading: poll is asked first */
 	HINT_ASK_OUT = 16,
 	HINT_LISTENS = 8,            /* a socket: accept() may wait for it */
-	HINT_ASK_NOTHING = 16,       /* a socket: accept() found O_NONBLOCK set */
 	HINT_WAITS_FOR_EVER_IN = 32, /* a socket without SO_RCVTIMEO */
 	HINT_WAITS_FOR_EVER_OUT = 64,
+	HINT_NONBLOCK =
+	    128, /* the program has set O_NONBLOCK: the kernel answers at once */
 };
 
 struct attempt {
@@ -158,6 +159,15 @@ static inline bool attempt_knows(const struct attempt *a, unsigned bit)
 {
 	return a->hint != NULL &&
 	       (atomic_load_explicit(a->hint, memory_order_relaxed) & bit) != 0;
+}
+
+/* The program's own O_NONBLOCK was met here: then the call itself is enough, by the door, and
+ * need not be asked about when it says EAGAIN.  Looked at again now and then: other processes
+ * may have taken it away, and the call may wait after all. */
+bool attempt_looks_nonblocking(struct attempt *a);
+static inline bool attempt_is_nonblocking(struct attempt *a)
+{
+	return attempt_knows(a, HINT_NONBLOCK) && attempt_looks_nonblocking(a);
 }
 
 void attempt_learn(struct attempt *a, unsigned bit);

@@ -96,13 +96,13 @@ EXPORT int creat(const char *path, mode_t mode)
 }
 ALIAS(creat64, creat);
 
-/* O_NONBLOCK may be another than accept() knows. */
+/* O_NONBLOCK may be another than is known. */
 static void flags_change(int fd)
 {
 	_Atomic uint8_t *hint = fd_hint(fd);
 
 	if (hint != NULL)
-		atomic_fetch_and_explicit(hint, (uint8_t)~HINT_ASK_NOTHING,
+		atomic_fetch_and_explicit(hint, (uint8_t)~HINT_NONBLOCK,
 					  memory_order_relaxed);
 }
 

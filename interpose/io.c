@@ -20,7 +20,7 @@
 /* One whose read() may return before it is ready, when its time is up. */
 static bool is_timed_terminal(int fd)
 {
-	struct termios tty;
+	struct termios tty = {0};
 
 	return raw(SYS_ioctl, fd, TCGETS, &tty) == 0 && !(tty.c_lflag & ICANON) &&
 	       tty.c_cc[VMIN] == 0;
@@ -62,7 +62,8 @@ static long read_once(struct attempt *a, void *call)
 	unsigned kind = attempt_kind(a);
 	long r;
 
-	if (kind == KIND_FILE || (a->is_socket && socket_has_low_mark(a)))
+	if (kind == KIND_FILE || attempt_is_nonblocking(a) ||
+	    (a->is_socket && socket_has_low_mark(a)))
 		return ATTEMPT_DOOR;
 	if (attempt_is_refused(a))
 		return -EAGAIN;

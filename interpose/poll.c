@@ -47,7 +47,6 @@ bool polling_look_again(struct polling *p, long *r)
 		p->is_last = true;
 		return true;
 	case -EINTR:
-		return false;
 	case -EBADF:
 		return false;
 	default:

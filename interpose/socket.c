@@ -50,7 +50,7 @@ static long recv_once(struct attempt *a, void *call)
 	size_t size = c->d.size;
 
 	a->is_socket = true;
-	if (socket_has_low_mark(a))
+	if (attempt_is_nonblocking(a) || socket_has_low_mark(a))
 		return ATTEMPT_DOOR;
 	if (attempt_is_refused(a))
 		return -EAGAIN;
@@ -135,7 +135,7 @@ static long recvmsg_once(struct attempt *a, void *call)
 	const struct message *c = call;
 
 	a->is_socket = true;
-	if (socket_has_low_mark(a))
+	if (attempt_is_nonblocking(a) || socket_has_low_mark(a))
 		return ATTEMPT_DOOR;
 	if (attempt_is_refused(a))
 		return -EAGAIN;

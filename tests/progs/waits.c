@@ -417,7 +417,7 @@ static void modify(struct end *e)
 
 static void call_listener(struct end *e)
 {
-	struct sockaddr_storage addr;
+	struct sockaddr_storage addr = {0};
 	socklen_t len = sizeof(addr);
 
 	CHECK(getsockname(e->fd, (struct sockaddr *)&addr, &len) == 0);
@@ -753,7 +753,7 @@ static long call_mq_receive(struct end *e)
 static long call_mq_timedreceive(struct end *e)
 {
 	char buf[SIZE];
-	struct timespec ts;
+	struct timespec ts = {0};
 
 	clock_gettime(CLOCK_REALTIME, &ts);
 	ts.tv_sec += 30;
@@ -983,11 +983,11 @@ enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };
 
 struct wait {
 	const struct row *row;
-	struct end end;
 	pthread_t thread;
-	_Atomic bool begun, done;
 	long result;
+	struct end end;
 	int error;
+	_Atomic bool begun, done;
 };
 
 /* Whether the call did what it should: less, of a stream, when the fault injector says so. */
