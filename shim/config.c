@@ -103,7 +103,7 @@ void config_set_gomaxprocs(int n)
 
 /* --- the machine ------------------------------------------------------------------------ */
 
-static int cpus_allowed(void)
+int config_cpus(void)
 {
 	uint64_t mask[MAX_PROCS / 64] = {0};
 	long size = sys(SYS_sched_getaffinity, 0, sizeof(mask), mask);
@@ -194,7 +194,7 @@ int config_gomaxprocs(void)
 {
 	if (gomaxprocs > 0)
 		return gomaxprocs;
-	int cpus = cpus_allowed(), limit = cgroup_limit();
+	int cpus = config_cpus(), limit = cgroup_limit();
 
 	if (limit > 0 && limit < cpus)
 		cpus = limit < 2 ? 2 : limit;

@@ -7,6 +7,9 @@
 
 #include <stddef.h>
 
+/* How many CPUs the process may use. */
+int config_cpus(void);
+
 /* Number of processors: GOMAXPROCS, else the smaller of the affinity mask and the cgroup's
  * quota, rounded up and at least 2 if the mask has 2, as Go 1.25 does. */
 int config_gomaxprocs(void);

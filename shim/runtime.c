@@ -70,6 +70,7 @@ static int init_procs(void)
 	sched.idle_procs = NULL;
 	sched.n_idle_procs = 0;
 	sched.n_procs = n;
+	sched.n_cpus = config_cpus();
 	sched.n_procs_ever = n;
 	for (int i = n - 1; i >= 0; i--) {
 		sched.procs[i].id = i;

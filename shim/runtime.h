@@ -279,6 +279,7 @@ struct sched {
 	struct worker *_Atomic all_workers;
 	_Atomic int n_workers; /* alive, sysmon not counted */
 	_Atomic int n_procs;
+	int n_cpus;               /* that the process may use, when the runtime woke */
 	_Atomic int n_procs_ever; /* the highest number there has been */
 	int pid;
 	/* The idle worker that sleeps until the next timer and, once there is a netpoller, until

@@ -560,13 +560,20 @@ void task_yield(void)
 	}
 	struct worker *w = runtime_enter(t);
 	struct proc *p = load_relaxed(&w->proc);
+	bool alone = false;
 
 	if (!runq_empty(&p->runq) || load_relaxed(&p->timers.next) != NO_DEADLINE ||
 	    is_retired(p))
 		sched_leave(t, AFTER_REQUEUE);
-	else if (!yield_to_global(t, w, p))
+	else
+		alone = !yield_to_global(t, w, p);
+	if (alone)
 		store_relaxed(&p->switches, load_relaxed(&p->switches) + 1);
 	runtime_leave(t);
+	/* Whom it lets run may be on another worker, and that without a CPU: in another
+	 * process, or because GOMAXPROCS is more than there are. */
+	if (alone || load_relaxed(&sched.n_procs) > sched.n_cpus)
+		sys(SYS_sched_yield);
 }
 
 /* --- the search for work ----------------------------------------------------------- */

@@ -90,6 +90,10 @@ few_threads() {
 	everywhere "$BATS_FILE_TMPDIR/runtimes" collector
 }
 
+@test "threads that wait for their turn and yield get it soon, on any number of processors" {
+	everywhere "$BATS_FILE_TMPDIR/runtimes" yields
+}
+
 @test "a library's own futexes park threads, wake them, and answer as the kernel" {
 	local name
 	for name in team answers; do
@@ -160,6 +164,25 @@ few_threads() {
 @test "OpenMP: barriers, locks, tasks, nested teams" {
 	"${CC:-cc}" -O2 -fopenmp -o omp "$sources/omp.c" 2>/dev/null || skip 'no OpenMP here'
 	OMP_NUM_THREADS=8 everywhere ./omp 100
+}
+
+@test "OpenMP by LLVM: the same" {
+	from_package clang clang
+	[[ -e $(clang -print-file-name=libomp.so) ]] || "$BATS_TEST_DIRNAME/deps.sh" libomp-dev >&2 || :
+	clang -O2 -fopenmp -o omp "$sources/omp.c" 2>/dev/null || skip 'no OpenMP for clang here'
+	OMP_NUM_THREADS=16 everywhere ./omp 200
+}
+
+@test "the Boehm collector: lists that only waiting threads know are kept" {
+	"$BATS_TEST_DIRNAME/deps.sh" libgc-dev >&2 || skip 'libgc-dev cannot be installed here'
+	"${CC:-cc}" -O2 -pthread -o collector "$sources/collector.c" -lgc
+	everywhere ./collector
+}
+
+@test "Erlang: processes, sockets, files" {
+	from_package erlang-base erlc
+	erlc "$sources/threads.erl"
+	everywhere erl -noshell -run threads main
 }
 
 @test "oneTBB: loops, graphs, pipelines, containers, arenas" {

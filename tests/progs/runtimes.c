@@ -540,12 +540,45 @@ static void test_collector(void)
 		join(mutators[i].thread);
 }
 
+/* --- spinning politely ------------------------------------------------------------------------ */
+
+/* As LLVM's OpenMP and TBB wait: each looks for its turn and yields. */
+enum { N_POLITE = 16, POLITE_ROUNDS = 1500 };
+
+static _Atomic int polite_turn;
+
+static void *wait_politely(void *arg)
+{
+	int mine = (int)(intptr_t)arg;
+
+	for (int i = 0; i < POLITE_ROUNDS; i++) {
+		while (polite_turn % N_POLITE != mine)
+			sched_yield();
+		polite_turn++;
+	}
+	return arg;
+}
+
+static void test_yields(void)
+{
+	pthread_t threads[N_POLITE];
+	long long before = now_ms();
+
+	for (int i = 0; i < N_POLITE; i++)
+		threads[i] = start(wait_politely, (void *)(intptr_t)i);
+	for (int i = 0; i < N_POLITE; i++)
+		join(threads[i]);
+	CHECK(polite_turn == N_POLITE * POLITE_ROUNDS);
+	/* A turn that waits for the kernel to end somebody's time slice takes milliseconds. */
+	CHECK(now_ms() - before < 20000);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 	    {"clocks", test_clocks},         {"guards", test_guards},
 	    {"safepoints", test_safepoints}, {"heaps", test_heaps},
-	    {"collector", test_collector},
+	    {"collector", test_collector},   {"yields", test_yields},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
