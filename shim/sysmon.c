@@ -24,6 +24,7 @@ enum {
 	/* While tasks queue: two looks find what blocks unannounced, within a millisecond.  Each
 	 * costs some 13 us of CPU time in a guest. */
 	SLEEP_QUEUE_NS = 450000,
+	SLEEP_GOING_NS = 1000000, /* the same, while several processors go on */
 	STAY_TICKS = 40, /* of that length: it is called back 50 times a second at most */
 	SLEEP_IDLE_NS = 25000000,  /* while every processor is idle */
 	SLEEP_REST_NS = 500000000, /* when that goes on: there is memory to give back */
@@ -232,6 +233,10 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 /* A call into the kernel was seen for which others may have to wait: the next look is soon. */
 static bool look_again;
 
+/* Processors that have gone on to another task since the last look.  While two have, those who
+ * queue are served, though one of the two may be blocked: no hurry. */
+static int n_going;
+
 /* Another call into the kernel, or what comes after it, in the same time slice. */
 static void see_call(struct proc *p, ns_t now)
 {
@@ -343,6 +348,7 @@ static bool retake_one(struct proc *p, ns_t now)
 		return false;
 	}
 	if (p->seen_switches != load_relaxed(&p->switches)) {
+		n_going++;
 		see_anew(p, now);
 		see_more(p, w, status, now);
 		return false;
@@ -379,6 +385,7 @@ static bool retake(ns_t now)
 	int n = load_relaxed(&sched.n_procs_ever);
 	bool any = false;
 
+	n_going = 0;
 	if (unlikely(sched.shake & SHAKE_PREEMPT))
 		stacks_shrink(4, 0);
 	for (int i = 0; i < n; i++) {
@@ -492,9 +499,10 @@ static ns_t next_sleep(ns_t sleep, int idle_ticks, int *stay)
 		sleep *= 2;
 	if (sleep <= SLEEP_QUEUE_NS)
 		return sleep;
+	ns_t queue_sleep = n_going >= 2 ? SLEEP_GOING_NS : SLEEP_QUEUE_NS;
 	if (*stay > 0) {
 		--*stay;
-		return SLEEP_QUEUE_NS;
+		return queue_sleep;
 	}
 	store_relaxed(&sched.sysmon_is_away, true);
 	/* Pairs with sched_kick(): it sees that we are away, or we see the task. */
@@ -502,7 +510,7 @@ static ns_t next_sleep(ns_t sleep, int idle_ticks, int *stay)
 	if (work_anywhere()) {
 		store_relaxed(&sched.sysmon_is_away, false);
 		*stay = STAY_TICKS;
-		return SLEEP_QUEUE_NS;
+		return queue_sleep;
 	}
 	return sleep > SLEEP_MAX_NS ? SLEEP_MAX_NS : sleep;
 }
@@ -515,9 +523,10 @@ _Noreturn void sysmon_loop(void)
 
 	for (;;) {
 		struct timespec ts = ns_timespec(is_second ? SLEEP_MIN_NS : sleep);
+		bool away = load_relaxed(&sched.sysmon_is_away);
 
 		signal_sleep(&ts);
-		if (sleep > SLEEP_QUEUE_NS && !load_relaxed(&sched.sysmon_is_away))
+		if (away && !load_relaxed(&sched.sysmon_is_away))
 			stay = STAY_TICKS; /* it was called back */
 		store_relaxed(&sched.sysmon_is_away, false);
 		signal_route();
