@@ -161,6 +161,19 @@ EXPORT int ioperm(unsigned long from, unsigned long n, int on)
 							 (long)n, on, 0, 0));
 }
 
+/* What a key allows is a register, which the switch leaves alone until there is one. */
+static long key_allocated(long r)
+{
+	if (r >= 0)
+		switch_keep_pkru();
+	return r;
+}
+
+EXPORT int pkey_alloc(unsigned flags, unsigned rights)
+{
+	return (int)key_allocated(real.pkey_alloc(flags, rights));
+}
+
 /* A tracer is a kernel thread: it attaches and asks from the same. */
 EXPORT long ptrace(enum __ptrace_request request, ...)
 {
@@ -406,6 +419,9 @@ bool bind_call(struct task *t, long nr, const long a[6], long *result)
 	case SYS_keyctl:
 		*result =
 		    a[0] == KEYCTL_JOIN_SESSION ? call_here(t, nr, a) : call_plain(nr, a);
+		return true;
+	case SYS_pkey_alloc:
+		*result = key_allocated(call_plain(nr, a));
 		return true;
 	case SYS_arch_prctl:
 		*result =

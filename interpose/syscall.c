@@ -393,6 +393,8 @@ EXPORT long syscall(long nr, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
+	if (t == NULL && nr == SYS_pkey_alloc)
+		return pkey_alloc((unsigned)a[0], (unsigned)a[1]);
 	if (t == NULL)
 		return real.syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	return ret_errno(call(t, nr, a));

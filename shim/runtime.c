@@ -21,7 +21,12 @@ enum { ASSUME_NS = 100000 };
 
 enum { HWCAP2_FSGSBASE_BIT = 1 << 1, RSEQ_UNREGISTER = 1, RSEQ_SIGNATURE = 0x53053053 };
 
-uint8_t switch_has_fsgsbase;
+uint8_t switch_has_fsgsbase, switch_keeps_pkru;
+
+void switch_keep_pkru(void)
+{
+	switch_keeps_pkru = 1;
+}
 
 void *switch_prepare(void *top, void (*entry)(void *), void *arg)
 {

@@ -92,8 +92,9 @@ struct task {
 	/* Who runs it, or ran it last; written before each switch to it, read by all, who
 	 * then ask that worker's current. */
 	struct worker *_Atomic worker;
-	void *sp;  /* saved stack pointer while it does not run */
-	void *tcb; /* its %fs: glibc's struct pthread */
+	void *sp;      /* saved stack pointer while it does not run */
+	uint32_t pkru; /* while it does not run: see switch.h */
+	void *tcb;     /* its %fs: glibc's struct pthread */
 	/* Link in the global queue, its owner's who holds the task; an adopted task's in
 	 * foreign.all, written once. */
 	struct task *_Atomic next;

@@ -445,6 +445,8 @@ static inline void leave_for(struct task *t, struct worker *w, struct proc *p,
 	uint64_t tsc = __builtin_ia32_rdtsc();
 
 	charge(w, t, tsc);
+	if (unlikely(switch_keeps_pkru))
+		t->pkru = pkru_read();
 	t->left_tsc = tsc;
 	w->left = t;
 	w->after = after;
@@ -456,6 +458,8 @@ static inline void leave_for(struct task *t, struct worker *w, struct proc *p,
 		store_relaxed(&w->self.run_start, tsc);
 		switch_to(&t->sp, w->self.sp, w->self.tcb);
 	}
+	if (unlikely(switch_keeps_pkru))
+		pkru_write(t->pkru);
 	finish_switch(load_relaxed(&t->worker));
 }
 
@@ -525,6 +529,8 @@ void task_first_run(void *arg)
 {
 	struct task *t = arg;
 
+	if (unlikely(switch_keeps_pkru))
+		pkru_write(t->pkru);
 	finish_switch(load_relaxed(&t->worker));
 	if (is_bound(t))
 		task_own_thread(t);

@@ -451,6 +451,9 @@ void libc_set_cancel_state(bool disabled);
 /* Whether a cancel is noticed and t stands at a cancellation point. */
 bool task_cancel_wanted(const struct task *t);
 
+/* A protection key is in use: what keys allow is each task's own from now on. */
+void switch_keep_pkru(void);
+
 /* --- processors ------------------------------------------------------------------- */
 
 /* Sets the number of processors while running; 0 asks.  Returns the former number, or

@@ -25,6 +25,27 @@ void *switch_prepare(void *top, void (*entry)(void *), void *arg);
 extern uint8_t switch_has_fsgsbase __attribute__((visibility("hidden")));
 
 /*
+ * PKRU, what each protection key allows, is a task's too, once a key is in use: that is,
+ * once pkey_alloc() has succeeded, and so the CPU has the register.  Beside the switch, not
+ * in it, for hardly any program has keys.
+ */
+extern uint8_t switch_keeps_pkru __attribute__((visibility("hidden")));
+enum { PKRU_FIRST = 0x55555554 }; /* Linux's for a new process: key 0 alone */
+
+static inline uint32_t pkru_read(void)
+{
+	uint32_t pkru, high;
+
+	__asm__ volatile("rdpkru" : "=a"(pkru), "=d"(high) : "c"(0));
+	return pkru;
+}
+
+static inline void pkru_write(uint32_t pkru)
+{
+	__asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
+}
+
+/*
  * kernel_call_asm: the system call nr, unless *flag is nonzero: then -EINTR at once.  A
  * signal handler that finds its program counter in [kernel_call_begin, kernel_call_end)
  * sets it to kernel_call_interrupted, so that a flag raised after the check and before the

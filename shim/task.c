@@ -52,6 +52,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->interrupt, 0);
 	store_relaxed(&t->in_door, false);
 	t->handlers = NULL;
+	t->pkru = switch_keeps_pkru ? pkru_read() : PKRU_FIRST;
 	t->interrupted = NULL;
 	store_relaxed(&t->cpu_tsc, 0);
 	t->altstack = (stack_t){0};

@@ -94,6 +94,10 @@ few_threads() {
 	everywhere "$BATS_FILE_TMPDIR/runtimes" yields
 }
 
+@test "what protection keys allow is each thread's own" {
+	everywhere "$BATS_FILE_TMPDIR/runtimes" keys
+}
+
 @test "a library's own futexes park threads, wake them, and answer as the kernel" {
 	local name
 	for name in team answers; do

@@ -540,6 +540,47 @@ static void test_collector(void)
 		join(mutators[i].thread);
 }
 
+/* --- protection keys ---------------------------------------------------------------------------- */
+
+/* As V8 keeps its code from being written: each thread may or may not, for a while. */
+static int key;
+
+static void *use_key(void *arg)
+{
+	unsigned rights[] = {0, PKEY_DISABLE_WRITE, PKEY_DISABLE_ACCESS};
+
+	for (int i = 0; i < 200; i++) {
+		unsigned mine = rights[(i + (int)(intptr_t)arg) % 3];
+
+		CHECK(pkey_set(key, mine) == 0);
+		if (i % 3 == 0)
+			sleep_ms(1);
+		else if (i % 3 == 1)
+			sched_yield();
+		else
+			for (volatile int k = 0; k < 100000; k++)
+				;
+		CHECK(pkey_get(key) == (int)mine);
+	}
+	return arg;
+}
+
+static void test_keys(void)
+{
+	enum { N = 8 };
+	pthread_t threads[N];
+
+	become_threaded();
+	key = pkey_alloc(0, 0);
+	if (key < 0)
+		return; /* this machine has none */
+	for (int i = 0; i < N; i++)
+		threads[i] = start(use_key, (void *)(intptr_t)i);
+	for (int i = 0; i < N; i++)
+		join(threads[i]);
+	CHECK(pkey_get(key) == 0);
+}
+
 /* --- spinning politely ------------------------------------------------------------------------ */
 
 /* As LLVM's OpenMP and TBB wait: each looks for its turn and yields. */
@@ -576,9 +617,13 @@ static void test_yields(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"clocks", test_clocks},         {"guards", test_guards},
-	    {"safepoints", test_safepoints}, {"heaps", test_heaps},
-	    {"collector", test_collector},   {"yields", test_yields},
+	    {"clocks", test_clocks},
+	    {"guards", test_guards},
+	    {"safepoints", test_safepoints},
+	    {"heaps", test_heaps},
+	    {"collector", test_collector},
+	    {"yields", test_yields},
+	    {"keys", test_keys},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
