@@ -8,10 +8,8 @@
 # shellcheck disable=SC2030,SC2031 # $status is what `run` left in the same test
 
 load helpers
-load cpython
 
 setup_file() {
-	"$BATS_TEST_DIRNAME/deps.sh" "$(python_testsuite)" >&2 || :
 	build_prog runtimes
 	build_prog inlined
 	"${CC:-cc}" -O2 -g -std=gnu11 -D_GNU_SOURCE -pthread -fPIC -shared -DLIBRARY \
@@ -195,37 +193,6 @@ few_threads() {
 	"$BATS_TEST_DIRNAME/deps.sh" libtbb-dev >&2 || skip 'libtbb-dev cannot be installed here'
 	"${CXX:-c++}" -std=c++17 -O2 -pthread -o tbb "$sources/tbb.cpp" -ltbb
 	everywhere ./tbb
-}
-
-# ---- CPython: signals, faults and processes under threads -------------------------
-
-@test "CPython's test_signal as native" {
-	cpython_same test_signal
-}
-
-@test "CPython's test_threadsignals as native" {
-	cpython_same test_threadsignals
-}
-
-@test "CPython's test_faulthandler as native" {
-	cpython_same test_faulthandler
-}
-
-@test "CPython's test_fork1, test_wait3 and test_wait4 as native" {
-	cpython_same test_fork1 test_wait3 test_wait4
-}
-
-@test "CPython's test_posix, test_pty and test_time as native" {
-	cpython_same test_posix test_pty test_time
-}
-
-@test "CPython's multiprocessing as native: locks, queues, pools and managers, forked and spawned" {
-	local how
-	for how in fork forkserver spawn; do
-		rm -rf tmp.native tmp.green
-		cpython_same "test_multiprocessing_$how" -m '*Processes*Lock*' -m '*Processes*Queue*' \
-			-m '*Processes*Pool*' -m '*Manager*Condition*' -m '*Threads*'
-	done
 }
 
 # ---- what stays native ----------------------------------------------------------
