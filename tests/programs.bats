@@ -147,7 +147,7 @@ verdict() {
 @test "stress-ng verifies threads, locks and the scheduler as native" {
 	stress_same <<-'LIST'
 		pthread 2 4000 --pthread-max 256
-		mutex 2 100000 --mutex-procs 8
+		mutex 1 100000 --mutex-procs 8
 		sem 2 5000 --sem-procs 8 --timeout 2
 		futex 2 20000
 		yield 2 10000 --timeout 2
