@@ -188,6 +188,24 @@ size_t attempt_shaken_size(const struct attempt *a, size_t n)
 	return least + shake_number() % (n - least);
 }
 
+const struct iovec *attempt_vector(const struct attempt *a, const struct data *d,
+				   struct iovec *one)
+{
+	*one = (struct iovec){d->buf, d->size};
+	if (likely(!shake_io))
+		return d->buf != NULL ? one : d->v;
+	if (d->buf != NULL) {
+		one->iov_len = attempt_shaken_size(a, d->size);
+		return one;
+	}
+	/* A vector's first part, unless a pipe may have to take all of it at once. */
+	if (kind_of(a->fd) != KIND_STREAM || d->n <= 0 || d->n > IOV_MAX ||
+	    d->v->iov_len == 0 || shake_number() % 4 == 0)
+		return d->v;
+	*one = (struct iovec){d->v->iov_base, attempt_shaken_size(a, d->v->iov_len)};
+	return one;
+}
+
 /* The wait after a try that was refused: false if there is nothing to wait for, so that the
  * next must be in earnest. */
 static bool may_refuse(struct attempt *a)

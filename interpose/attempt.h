@@ -231,6 +231,10 @@ static inline size_t data_size(const struct data *d)
 	return size;
 }
 
+/* The vector to try with: one where d is a buffer, and for PGREEN_SHAKE=io where it is not. */
+const struct iovec *attempt_vector(const struct attempt *a, const struct data *d,
+				   struct iovec *one);
+
 /* Its first size bytes have been moved. */
 void data_advance(struct data *d, size_t size);
 

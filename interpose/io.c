@@ -29,14 +29,13 @@ static bool is_timed_terminal(int fd)
 /* What is no socket; and vectors of sockets. */
 static long read_other(struct attempt *a, const struct data *d, unsigned kind)
 {
-	struct iovec one = {d->buf, d->size};
+	struct iovec one;
+	const struct iovec *v = attempt_vector(a, d, &one);
+	int n = v == &one ? 1 : d->n;
 	long r;
 
-	if (unlikely(shake_io))
-		one.iov_len = attempt_shaken_size(a, d->size);
 	if (!attempt_knows(a, HINT_ASK_IN)) {
-		r = raw(SYS_preadv2, a->fd, d->buf != NULL ? &one : d->v,
-			d->buf != NULL ? 1 : d->n, -1, 0, RWF_NOWAIT);
+		r = raw(SYS_preadv2, a->fd, v, n, -1, 0, RWF_NOWAIT);
 		if (likely(r != -EOPNOTSUPP && r != -ENOSYS))
 			return r;
 		attempt_learn(a, HINT_ASK_IN);
@@ -146,6 +145,7 @@ EXPORT int eventfd_read(int fd, eventfd_t *value)
 static long write_part(struct attempt *a, struct data *d)
 {
 	if (d->buf == NULL && d->n <= IOV_MAX && data_size(d) > PIPE_BUF) {
+		data_advance(d, 0); /* over empty ones */
 		d->buf = d->v->iov_base;
 		d->size = d->v->iov_len;
 	}
@@ -157,15 +157,14 @@ static long write_part(struct attempt *a, struct data *d)
 
 static long write_other(struct attempt *a, struct data *d, unsigned kind)
 {
-	struct iovec one = {d->buf, d->size};
+	struct iovec one;
+	const struct iovec *v = attempt_vector(a, d, &one);
+	int n = v == &one ? 1 : d->n;
 	long r;
 
-	if (unlikely(shake_io))
-		one.iov_len = attempt_shaken_size(a, d->size);
 	if (!attempt_knows(a, HINT_ASK_OUT)) {
-		r = attempt_raw_out(a, SYS_pwritev2, a->fd,
-				    (long)(d->buf != NULL ? &one : d->v),
-				    d->buf != NULL ? 1 : d->n, -1, 0, RWF_NOWAIT);
+		r = attempt_raw_out(a, SYS_pwritev2, a->fd, (long)v, n, -1, 0,
+				    RWF_NOWAIT);
 		if (likely(r != -EOPNOTSUPP && r != -ENOSYS))
 			return r;
 		attempt_learn(a, HINT_ASK_OUT);
@@ -219,20 +218,34 @@ static bool goes_on(struct attempt *a, const struct data *d, long r)
 	return (kind == KIND_STREAM || kind == KIND_PIPE) && (size_t)r < data_size(d);
 }
 
+/* By the door, of a vector its first part alone if some of that has been moved. */
+static long write_by_door(struct attempt *a, const struct data *d)
+{
+	if (d->buf != NULL)
+		return attempt_door(a, SYS_write, a->fd, (long)d->buf, (long)d->size, 0,
+				    0, 0);
+	return attempt_door(a, SYS_writev, a->fd, (long)d->v, d->n, 0, 0, 0);
+}
+
 static long write_data(struct task *t, bool is_point, int fd, struct data d)
 {
 	struct attempt a;
 	long r;
 
 	attempt_begin(&a, t, fd, POLLOUT, is_point);
-	while ((r = attempt_run(&a, write_once, &d)) > 0 && goes_on(&a, &d, r)) {
+	for (;;) {
+		r = attempt_run(&a, write_once, &d);
+		if (r == ATTEMPT_DOOR) {
+			r = write_by_door(&a, &d);
+			/* Less than the part that it was given: something has ended it. */
+			if (d.buf == NULL || r != (long)d.size)
+				break;
+		}
+		if (r <= 0 || !goes_on(&a, &d, r))
+			break;
 		data_advance(&d, (size_t)r);
 		attempt_moved(&a, (size_t)r);
 	}
-	if (r == ATTEMPT_DOOR && d.buf != NULL)
-		r = attempt_door(&a, SYS_write, fd, (long)d.buf, (long)d.size, 0, 0, 0);
-	else if (r == ATTEMPT_DOOR)
-		r = attempt_door(&a, SYS_writev, fd, (long)d.v, d.n, 0, 0, 0);
 	return attempt_end(&a, r);
 }
 

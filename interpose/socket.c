@@ -169,9 +169,12 @@ static long recvmsg_rest(struct attempt *a, struct msghdr *msg, int flags, long 
 		data_advance(&d, (size_t)r);
 		struct msghdr rest = rest_of(&d, &one);
 		r = attempt_run(a, recvmsg_once, &(struct message){&rest, flags});
-		if (r == ATTEMPT_DOOR)
-			return attempt_door(a, SYS_recvmsg, a->fd, (long)&rest, flags, 0,
-					    0, 0);
+		if (r == ATTEMPT_DOOR) {
+			r = attempt_door(a, SYS_recvmsg, a->fd, (long)&rest, flags, 0, 0,
+					 0);
+			if (d.buf == NULL || r != (long)d.size)
+				break;
+		}
 	}
 	return r;
 }
@@ -285,10 +288,18 @@ static long sendmsg_once(struct attempt *a, void *call)
 {
 	const struct message *c = call;
 
+	struct msghdr part, *msg = c->msg;
+
 	a->is_socket = true;
 	if (attempt_is_refused(a))
 		return -EAGAIN;
-	return attempt_raw_out(a, SYS_sendmsg, a->fd, (long)c->msg,
+	if (unlikely(shake_io) && is_stream(a) && msg->msg_iovlen > 1 &&
+	    msg->msg_iov->iov_len > 0) {
+		part = *msg;
+		part.msg_iovlen = attempt_shaken_size(a, part.msg_iovlen);
+		msg = &part;
+	}
+	return attempt_raw_out(a, SYS_sendmsg, a->fd, (long)msg,
 			       flags_out(a, c->flags), 0, 0, 0);
 }
 
@@ -303,9 +314,12 @@ static long sendmsg_rest(struct attempt *a, const struct msghdr *msg, int flags,
 		data_advance(&d, (size_t)r);
 		struct msghdr rest = rest_of(&d, &one);
 		r = attempt_run(a, sendmsg_once, &(struct message){&rest, flags});
-		if (r == ATTEMPT_DOOR)
+		if (r == ATTEMPT_DOOR) {
 			r = attempt_door(a, SYS_sendmsg, a->fd, (long)&rest, flags, 0, 0,
 					 0);
+			if (d.buf == NULL || r != (long)d.size)
+				break;
+		}
 	}
 	return r;
 }

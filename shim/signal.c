@@ -522,10 +522,11 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 		if (top == 0)
 			top = sp - RED_ZONE;
 	}
-	if (!(act->flags & SA_RESTART))
-		t->eintr_wanted = true;
 	t->handlers_run++;
 	t->handlers = &a;
+	/* The handler's own calls are cancellation points, or not, for themselves. */
+	bool at_point = t->cancel_point;
+	t->cancel_point = false;
 	t->interrupted = NULL; /* what comes while it runs interrupts the handler */
 	memcpy(&uc->uc_sigmask, &a.before, sizeof(a.before));
 	if (!is_bound(t))
@@ -542,6 +543,10 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	else
 		((handler_fn *)act->handler)(sig, info, uc);
 	t->handlers = a.outer;
+	t->cancel_point = at_point;
+	/* Not before: the handler's own calls take it for theirs. */
+	if (!(act->flags & SA_RESTART))
+		t->eintr_wanted = true;
 	memcpy(&after, &uc->uc_sigmask, sizeof(after));
 	signal_set_mask(t, after);
 }

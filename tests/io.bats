@@ -173,6 +173,10 @@ everywhere_shaken() {
 	everywhere_shaken streams whole
 }
 
+@test "vectors go whole, in whichever buffer they had to wait" {
+	everywhere_shaken streams vectors
+}
+
 @test "writes of PIPE_BUF bytes are atomic" {
 	everywhere_shaken streams atomic
 }

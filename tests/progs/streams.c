@@ -165,6 +165,86 @@ static void test_whole(void)
 	free(block);
 }
 
+/* --- vectors --------------------------------------------------------------------------------- */
+
+enum { N_PARTS = 40, N_VECTORS = 50 };
+
+static size_t part_size(int i)
+{
+	return (size_t)(i * 37 % 91 * (i % 5));
+}
+
+static size_t cut(char *block, struct iovec v[N_PARTS])
+{
+	size_t at = 0;
+
+	for (int i = 0; i < N_PARTS; i++) {
+		v[i] = (struct iovec){block + at, part_size(i)};
+		at += part_size(i);
+	}
+	return at;
+}
+
+static void *write_vectors(void *arg)
+{
+	struct whole *w = arg;
+	struct iovec v[N_PARTS];
+	size_t size = cut((char *)w->block, v);
+	struct msghdr m = {.msg_iov = v, .msg_iovlen = N_PARTS};
+
+	for (int i = 0; i < N_VECTORS; i++) {
+		if (w->how == 1)
+			CHECK(writev(w->fd, v, N_PARTS) == (ssize_t)size);
+		else
+			CHECK(sendmsg(w->fd, &m, 0) == (ssize_t)size);
+	}
+	return NULL;
+}
+
+static void read_vectors(int fd, bool is_socket, const char *block)
+{
+	static char got[N_PARTS * 91 * 5];
+	struct iovec v[N_PARTS];
+	struct msghdr m = {.msg_iov = v, .msg_iovlen = N_PARTS};
+	size_t size = cut(got, v);
+
+	for (int i = 0; i < N_VECTORS; i++) {
+		memset(got, 0, size);
+		if (is_socket)
+			CHECK(recvmsg(fd, &m, MSG_WAITALL) == (ssize_t)size);
+		for (size_t at = 0; !is_socket && at < size;) {
+			ssize_t n = read(fd, got + at, size - at);
+
+			CHECK(n > 0);
+			at += (size_t)n;
+		}
+		CHECK(memcmp(got, block, size) == 0);
+	}
+}
+
+/* What goes by many buffers goes whole, wherever it had to wait. */
+static void test_vectors(void)
+{
+	static void (*const makes[])(int fds[2]) = {make_pipe, make_fifo, make_unix,
+						    make_tcp};
+	char *block = make_block();
+
+	for (int i = 0; i < 4; i++) {
+		for (int how = 1; how <= (i < 2 ? 1 : 2); how++) {
+			struct whole w = {.how = how, .block = block};
+			int fds[2];
+
+			makes[i](fds);
+			w.fd = fds[1];
+			pthread_t writer = start(write_vectors, &w);
+			read_vectors(fds[0], i >= 2, block);
+			join(writer);
+			close_both(fds);
+		}
+	}
+	free(block);
+}
+
 enum { N_WRITERS = 8, N_RECORDS = 50, RECORD = 4096 };
 
 static void *write_records(void *arg)
@@ -1013,19 +1093,13 @@ static void test_terminal(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"whole", test_whole},
-	    {"atomic", test_atomic},
-	    {"partial", test_partial},
-	    {"raises", test_raises},
-	    {"waitall", test_waitall},
-	    {"flags", test_flags},
-	    {"nonblock", test_nonblock},
-	    {"low-mark", test_low_mark},
-	    {"dup", test_dup},
-	    {"passed", test_passed},
-	    {"sendfile", test_sendfile},
-	    {"messages", test_messages},
-	    {"full-queue", test_full_queue},
+	    {"whole", test_whole},       {"vectors", test_vectors},
+	    {"atomic", test_atomic},     {"partial", test_partial},
+	    {"raises", test_raises},     {"waitall", test_waitall},
+	    {"flags", test_flags},       {"nonblock", test_nonblock},
+	    {"low-mark", test_low_mark}, {"dup", test_dup},
+	    {"passed", test_passed},     {"sendfile", test_sendfile},
+	    {"messages", test_messages}, {"full-queue", test_full_queue},
 	    {"terminal", test_terminal},
 	};
 
