@@ -418,11 +418,13 @@ void signal_settle(struct task *t, int sig)
 	if (!runtime_is_running())
 		return;
 	do {
-		/* One whole sleep: it has begun after this, and what it brought was routed
-		 * before the next.  Each takes one signal. */
-		sysmon_adopt(true);
-		sysmon_adopt(true);
+		/* Asked first: what is not pending now sysmon has taken in a sleep that may
+		 * not be over yet. */
 		sys(SYS_rt_sigpending, &pending, KERNEL_SIGSET_SIZE);
+		/* One whole sleep: it has begun after this, and what it brought was routed
+		 * before the next.  Each takes one signal, our own before others. */
+		sysmon_adopt(true);
+		sysmon_adopt(true);
 	} while ((pending & SIG_BIT(sig)) && --rounds > 0);
 	/* Also what another one was told of and has not come to. */
 	uint64_t here =
