@@ -304,8 +304,11 @@ void preempt_worker(struct worker *w)
 {
 	int tid = load_relaxed(&w->tid);
 
-	if (tid != 0)
-		sys(SYS_tgkill, sched.pid, tid, SIG_PREEMPT);
+	/* The user's signal queue is full (RLIMIT_SIGPENDING): sysmon tries again. */
+	if (tid != 0 && sys(SYS_tgkill, sched.pid, tid, SIG_PREEMPT) == -EAGAIN) {
+		store_relaxed(&w->unheard, true);
+		store_relaxed(&sched.reminders, 1);
+	}
 }
 
 void preempt_setup_thread(struct worker *w)

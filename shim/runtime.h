@@ -255,7 +255,8 @@ struct worker {
 	 * itself; and how much of it the kernel has not confirmed. */
 	_Atomic uint64_t cpu_known;
 	uint64_t cpu_assumed;
-	uint32_t random; /* xorshift state: whom to steal from */
+	_Atomic bool unheard; /* a signal 32 for it did not get through */
+	uint32_t random;      /* xorshift state: whom to steal from */
 	void
 	    *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
 	/* sysmon's: a worker whose processor was taken while it ran */

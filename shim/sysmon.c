@@ -420,7 +420,8 @@ static bool stop_strays(void)
 
 /*
  * A task that has a signal or cancel to look at and still runs on: the preemption was
- * refused, or fell between two looks.  Tried again until it has looked up.
+ * refused, or fell between two looks.  Tried again until it has looked up.  And one that may
+ * wait in the kernel, when the signal that shall end its call could not be sent.
  */
 static bool remind(void)
 {
@@ -434,6 +435,12 @@ static bool remind(void)
 	for (; w != NULL; w = w->next_all) {
 		struct task *t = load_relaxed(&w->current);
 
+		if (unlikely(load_relaxed(&w->unheard))) {
+			store_relaxed(&w->unheard, false);
+			preempt_worker(w);
+			any = true;
+			continue;
+		}
 		/* A cancel is only urgent where libc blocks; elsewhere its time comes. */
 		int urgent = 0;
 		if (t != NULL)

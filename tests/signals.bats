@@ -58,6 +58,10 @@ everywhere() {
 	everywhere computing-alone
 }
 
+@test "and when the queue of signals was full" {
+	everywhere full-queue
+}
+
 @test "pthread_kill, raise, kill and tgkill fail as they should" {
 	everywhere errors
 }

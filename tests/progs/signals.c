@@ -7,6 +7,8 @@
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -488,6 +490,43 @@ static void test_computing(void)
 	stop = true;
 	join(loops);
 	join(copies);
+}
+
+static int held_fd;
+
+static void *wait_in_flock(void *arg)
+{
+	n_ready++;
+	CHECK(flock(held_fd, LOCK_EX) == -1 && errno == EINTR);
+	return arg;
+}
+
+/* The user's queue of signals is full, and has room again. */
+static void test_full_queue(void)
+{
+	char path[] = "/tmp/signals.XXXXXX";
+	int fd = mkstemp(path);
+	struct rlimit limit, none;
+
+	held_fd = open(path, O_RDWR);
+	unlink(path);
+	CHECK(fd >= 0 && held_fd >= 0 && flock(fd, LOCK_EX) == 0);
+	CHECK(getrlimit(RLIMIT_SIGPENDING, &limit) == 0);
+	none = (struct rlimit){0, limit.rlim_max};
+	handle(SIGUSR1, note, 0);
+	pthread_t waits = start(wait_in_flock, NULL), loops = start(compute, NULL);
+	wait_until(&n_ready, 2);
+	sleep_ms(20);
+	CHECK(setrlimit(RLIMIT_SIGPENDING, &none) == 0);
+	CHECK_OK(pthread_kill(waits, SIGUSR1));
+	CHECK_OK(pthread_kill(loops, SIGUSR1));
+	CHECK(setrlimit(RLIMIT_SIGPENDING, &limit) == 0);
+	join(waits);
+	wait_until(&n_handled, 2);
+	stop = true;
+	join(loops);
+	close(fd);
+	close(held_fd);
 }
 
 static void test_errors(void)
@@ -1173,6 +1212,7 @@ int main(int argc, char **argv)
 	    {"parked", test_parked},
 	    {"computing", test_computing},
 	    {"computing-alone", test_computing_alone},
+	    {"full-queue", test_full_queue},
 	    {"errors", test_errors},
 	    {"tids", test_tids},
 	    {"sigwait", test_sigwait},
