@@ -299,8 +299,8 @@ static long sendmsg_once(struct attempt *a, void *call)
 		part.msg_iovlen = attempt_shaken_size(a, part.msg_iovlen);
 		msg = &part;
 	}
-	return attempt_raw_out(a, SYS_sendmsg, a->fd, (long)msg,
-			       flags_out(a, c->flags), 0, 0, 0);
+	return attempt_raw_out(a, SYS_sendmsg, a->fd, (long)msg, flags_out(a, c->flags),
+			       0, 0, 0);
 }
 
 /* The rest of a message whose first r bytes a stream has taken, with what came along. */
