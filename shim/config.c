@@ -56,7 +56,7 @@ void config_read(char **envp)
 		message("PGREEN_STACK is not a number of bytes: ignored");
 	const char *patterns = find(envp, "PGREEN_NATIVE");
 	if (patterns != NULL && strlen(patterns) < sizeof(native))
-		strcpy(native, patterns);
+		memcpy(native, patterns, strlen(patterns) + 1);
 	else if (patterns != NULL)
 		message("PGREEN_NATIVE is longer than 511 bytes: ignored");
 	shake = parse_shake(find(envp, "PGREEN_SHAKE"));

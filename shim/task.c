@@ -331,7 +331,7 @@ void task_leave_robust(struct task *t, void *list)
 		long offset;
 	} *head = list;
 	struct worker *w = load_relaxed(&t->worker);
-	void **last = NULL;
+	void **last = head->next;
 
 	if (head->next == (void **)&head->next || !is_bound(t) || w->stack == NULL)
 		return;

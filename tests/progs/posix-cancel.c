@@ -242,8 +242,8 @@ static sigset_t usr2(void)
 	P(pthread_testcancel, pthread_testcancel())                                      \
 	P(fflush, { FILE *f = fopen("/dev/null", "w"); fputs("x", f); fflush(f); })
 #define ROW(name, ...) {#name, do_##name},
-POINTS(CALL)
-QUICK_POINTS(CALL)
+POINTS(CALL)       /* NOLINT(bugprone-unused-return-value) */
+QUICK_POINTS(CALL) /* NOLINT(bugprone-unused-return-value) */
 static const struct point { const char *name; void (*call)(void); }
 	points[] = {POINTS(ROW)}, quick_points[] = {QUICK_POINTS(ROW)};
 /* clang-format on */

@@ -561,8 +561,11 @@ static void test_barrier(void)
 		join(threads[i]);
 	CHECK_OK(pthread_barrier_destroy(&barrier));
 	CHECK_OK(pthread_barrier_init(&barrier, NULL, 1));
-	for (int i = 0; i < 3; i++)
-		CHECK(pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD);
+	for (int i = 0; i < 3; i++) {
+		int r = pthread_barrier_wait(&barrier);
+
+		CHECK(r == PTHREAD_BARRIER_SERIAL_THREAD);
+	}
 	CHECK_OK(pthread_barrier_destroy(&barrier));
 
 	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);

@@ -273,11 +273,11 @@ static void note_order(int what)
 	}                             \
 	static void parent_##n(void)  \
 	{                             \
-		note_order(10 + n);   \
+		note_order(10 + (n)); \
 	}                             \
 	static void child_##n(void)   \
 	{                             \
-		note_order(20 + n);   \
+		note_order(20 + (n)); \
 	}
 ATFORK(1)
 ATFORK(2)
