@@ -32,6 +32,21 @@ struct task *runq_push_next(struct runq *q, struct task *t)
 	return swap_acq_rel(&q->run_next, t);
 }
 
+struct task *runq_pop_ring(struct runq *q)
+{
+	for (;;) {
+		/* Pairs with other workers' CAS: a tail read after it is no older. */
+		uint32_t head = load_acquire(&q->head);
+		uint32_t tail = load_relaxed(&q->tail);
+
+		if (head == tail)
+			return NULL;
+		struct task *t = load_relaxed(&q->slot[head % RUNQ_SIZE]);
+		if (cas_release(&q->head, &head, head + 1))
+			return t;
+	}
+}
+
 struct task *runq_pop(struct runq *q, bool *inherit)
 {
 	struct task *next = load_relaxed(&q->run_next);
@@ -45,17 +60,7 @@ struct task *runq_pop(struct runq *q, bool *inherit)
 			return next;
 		}
 	}
-	for (;;) {
-		/* Pairs with other workers' CAS: a tail read after it is no older. */
-		uint32_t head = load_acquire(&q->head);
-		uint32_t tail = load_relaxed(&q->tail);
-
-		if (head == tail)
-			return NULL;
-		struct task *t = load_relaxed(&q->slot[head % RUNQ_SIZE]);
-		if (cas_release(&q->head, &head, head + 1))
-			return t;
-	}
+	return runq_pop_ring(q);
 }
 
 struct task *runq_steal(struct runq *q, struct runq *victim, bool with_next)

@@ -37,6 +37,9 @@ struct task *runq_push_next(struct runq *q, struct task *t);
 /* Takes the next task, or NULL; *inherit is set when it was run_next.  Owner only. */
 struct task *runq_pop(struct runq *q, bool *inherit);
 
+/* Takes the next but for run_next, or NULL.  Owner only. */
+struct task *runq_pop_ring(struct runq *q);
+
 /* Moves half of victim's tasks to q and returns one of them, or NULL.  with_next allows
  * taking victim's run_next when the ring is empty.  q's owner only. */
 struct task *runq_steal(struct runq *q, struct runq *victim, bool with_next);

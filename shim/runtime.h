@@ -185,6 +185,10 @@ struct proc {
 	_Atomic uint32_t
 	    tick; /* picks of a task; written by the owner, read by thieves */
 	struct proc *idle_next; /* idle list; sched.lock */
+	/* Owner only, in time stamp ticks: see take_turns() in sched.c. */
+	int64_t local_ahead;
+	uint64_t slice_since;
+	bool runs_global; /* its task came from the global queue */
 	/* Written by the owner, read by sysmon. */
 	_Atomic uint32_t switches; /* tasks started; stands still while one computes */
 	_Atomic uint32_t kernel_calls; /* kernel doors entered */
@@ -192,7 +196,7 @@ struct proc {
 	    *_Atomic owner; /* who runs on it, or did when it entered the kernel */
 	/* sysmon only. */
 	uint32_t seen_switches, seen_kernel_calls;
-	ns_t slice_since; /* when sysmon first saw this count of switches */
+	ns_t slice_seen;  /* when sysmon first saw this count of switches */
 	ns_t seen_since;  /* and both counts */
 	ns_t seen_cpu;    /* its worker's CPU time at the last look */
 	ns_t still_since; /* when that last changed */

@@ -249,7 +249,7 @@ static void see_anew(struct proc *p, ns_t now)
 {
 	see_call(p, now);
 	p->seen_switches = load_relaxed(&p->switches);
-	p->slice_since = now;
+	p->slice_seen = now;
 	p->preempt_sent = now;
 	p->refusals = 0;
 }
@@ -291,7 +291,7 @@ static bool is_wanted(struct proc *p)
 /* Asks for p when its time slice is over. */
 static bool end_slice(struct proc *p, struct worker *w, ns_t now)
 {
-	if (now - p->slice_since < SLICE_NS || now - p->preempt_sent < SLICE_NS)
+	if (now - p->slice_seen < SLICE_NS || now - p->preempt_sent < SLICE_NS)
 		return false;
 	/* Who had no CPU meanwhile has refused nothing. */
 	ns_t cpu = cpu_of(w);

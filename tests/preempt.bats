@@ -55,6 +55,10 @@ timed() {
 	in_time calls-for-ever
 }
 
+@test "a crowd that wakes each other lets in who comes back from the kernel" {
+	in_time behind-a-crowd
+}
+
 # A forced hand-off moves them.
 @test "threads that write, or hold spinlocks, all the time take turns on one kernel thread" {
 	unset PGREEN_SHAKE

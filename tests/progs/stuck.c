@@ -4,6 +4,7 @@
  * wait in a system call that nobody could see coming.
  */
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -429,9 +430,52 @@ static void spinlocks_take_turns(void)
 	takes_turns(hold_spinlocks);
 }
 
+/* --- behind a crowd ------------------------------------------------------------------- */
+
+enum { CROWD = 100 };
+
+static _Atomic uint32_t crowd_word;
+
+/* Each wakes all others, as readers of MariaDB's latches do that find a writer, and waits. */
+static void *mill_around(void *arg)
+{
+	while (!time_is_up) {
+		syscall(SYS_futex, &crowd_word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+		for (volatile int i = 0; i < 5000; i++)
+			;
+		syscall(SYS_futex, &crowd_word, FUTEX_WAIT_PRIVATE, 0, NULL);
+	}
+	crowd_word = 1;
+	syscall(SYS_futex, &crowd_word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	return arg;
+}
+
+/* Who comes back from the kernel finds its processor taken, and a crowd that is never at
+ * rest in front. */
+static void behind_a_crowd(void)
+{
+	struct timespec ms = {.tv_nsec = 1000000};
+	pthread_t threads[CROWD];
+
+	for (int i = 0; i < CROWD; i++)
+		threads[i] = start(mill_around, NULL);
+	for (int i = 0; i < 50; i++) {
+		long r = SYS_nanosleep;
+
+		__asm__ volatile("syscall"
+				 : "+a"(r)
+				 : "D"(&ms), "S"(NULL)
+				 : "rcx", "r11", "memory");
+	}
+	time_is_up = true;
+	for (int i = 0; i < CROWD; i++)
+		join(threads[i]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
+	    {"behind-a-crowd", behind_a_crowd},
 	    {"writers-take-turns", writers_take_turns},
 	    {"spinlocks-take-turns", spinlocks_take_turns},
 	    {"spins-on-flag", spins_on_flag},
