@@ -3,8 +3,10 @@
  * attempt.c: the steps of a call that parks its task until a descriptor is ready.
  */
 #include "attempt.h"
+#include "signal.h"
 #include "waiting.h"
 
+#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
 /* The kernel's names for what 64-bit programs ask for as SO_RCVTIMEO and SO_SNDTIMEO. */
@@ -49,6 +51,16 @@ static unsigned socket_kind(int fd)
 					: KIND_DGRAM;
 }
 
+static unsigned device_kind(int fd, unsigned number)
+{
+	struct termios tty;
+
+	/* null, zero, random and the like wait for nobody. */
+	if (number == MEMORY_DEVICES)
+		return KIND_FILE;
+	return raw(SYS_ioctl, fd, TCGETS, &tty) == 0 ? KIND_TERMINAL : KIND_DEVICE;
+}
+
 static unsigned kind_of(int fd)
 {
 	struct stat st = {0};
@@ -67,8 +79,7 @@ static unsigned kind_of(int fd)
 	case S_IFBLK:
 		return KIND_FILE;
 	case S_IFCHR:
-		/* null, zero, random and the like wait for nobody. */
-		return major(st.st_rdev) == MEMORY_DEVICES ? KIND_FILE : KIND_DEVICE;
+		return device_kind(fd, major(st.st_rdev));
 	default:
 		return KIND_DEVICE;
 	}
@@ -264,6 +275,49 @@ static bool is_ended(struct attempt *a, bool has_timeout)
 
 	a->handlers = signal_handlers_run(a->t);
 	return must;
+}
+
+/* Of the process's group nobody is there who could continue it.  Its parents in the group
+ * are taken to have one. */
+static bool is_orphaned(void)
+{
+	return raw(SYS_getsid, raw(SYS_getppid)) != raw(SYS_getsid, 0);
+}
+
+static bool is_in_background(int fd)
+{
+	pid_t foreground;
+
+	/* It fails for what is not the process's own terminal. */
+	return raw(SYS_ioctl, fd, TIOCGPGRP, &foreground) == 0 &&
+	       foreground != raw(SYS_getpgid, 0);
+}
+
+/*
+ * The kernel stops a background process that reads from its terminal, unless the thread
+ * that reads blocks the signal: then it gets EIO (drivers/tty/tty_jobctrl.c).  Workers block
+ * them all; so what the task wants is done here, and a bound one is left to the kernel.
+ */
+long attempt_claim(struct attempt *a, int sig)
+{
+	struct kernel_sigaction act;
+
+	if (task_is_bound(a->t))
+		return 0;
+	/* Each time that it is continued in the background it is stopped again.  Not for
+	 * ever: it may be orphaned all the same. */
+	for (int i = 0; i < 100; i++) {
+		if (likely(!is_in_background(a->fd)))
+			return 0;
+		signal_action(sig, NULL, &act);
+		if (act.handler == (void *)SIG_IGN || is_orphaned() ||
+		    (signal_get_mask(a->t) & 1ULL << (sig - 1)))
+			return -EIO;
+		signal_sent(a->t, sig, raw(SYS_kill, 0, sig));
+		if (is_ended(a, false))
+			return -EINTR;
+	}
+	return -EIO;
 }
 
 static void set_cancel_point(const struct attempt *a, bool on)

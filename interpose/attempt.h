@@ -39,6 +39,7 @@ enum {
 	KIND_PIPE,      /* also a FIFO */
 	KIND_DEVICE, /* a character device, or what has no type: eventfd, inotify, ... */
 	KIND_FILE,   /* regular, a directory, a disk: never waits for anybody */
+	KIND_TERMINAL,
 	HINT_KIND = 7,   /* the bits of the above */
 	HINT_ASK_IN = 8, /* no RWF_NOWAIT for reading: poll is asked first */
 	HINT_ASK_OUT = 16,
@@ -172,6 +173,10 @@ static inline bool attempt_is_nonblocking(struct attempt *a)
 
 void attempt_learn(struct attempt *a, unsigned bit);
 void attempt_forget(struct attempt *a); /* all: it is another file's */
+
+/* Whether the call may have the terminal a->fd: 0, or the call's error, when the process had
+ * been stopped by sig or not, as job control has it. */
+long attempt_claim(struct attempt *a, int sig);
 
 /* -EAGAIN, or ATTEMPT_DOOR: it is ready, and the call may be made. */
 long attempt_ask(struct attempt *a);

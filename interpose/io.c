@@ -41,7 +41,7 @@ static long read_other(struct attempt *a, const struct data *d, unsigned kind)
 		attempt_learn(a, HINT_ASK_IN);
 	}
 	r = attempt_ask(a);
-	if (r == -EAGAIN && kind == KIND_DEVICE && is_timed_terminal(a->fd))
+	if (r == -EAGAIN && kind == KIND_TERMINAL && is_timed_terminal(a->fd))
 		return ATTEMPT_DOOR;
 	return r;
 }
@@ -61,6 +61,8 @@ static long read_once(struct attempt *a, void *call)
 	unsigned kind = attempt_kind(a);
 	long r;
 
+	if (unlikely(kind == KIND_TERMINAL) && (r = attempt_claim(a, SIGTTIN)) != 0)
+		return r;
 	if (kind == KIND_FILE || attempt_is_nonblocking(a) ||
 	    (a->is_socket && socket_has_low_mark(a)))
 		return ATTEMPT_DOOR;
@@ -173,6 +175,13 @@ static long write_other(struct attempt *a, struct data *d, unsigned kind)
 	return r == ATTEMPT_DOOR && kind == KIND_PIPE ? write_part(a, d) : r;
 }
 
+static bool stops_writers(int fd)
+{
+	struct termios tty = {0};
+
+	return raw(SYS_ioctl, fd, TCGETS, &tty) == 0 && (tty.c_lflag & TOSTOP);
+}
+
 static long write_socket(struct attempt *a, const struct data *d, unsigned kind)
 {
 	size_t size = d->size;
@@ -196,6 +205,10 @@ static long write_once(struct attempt *a, void *call)
 
 	if (kind == KIND_FILE)
 		return ATTEMPT_DOOR;
+	/* Who may not be stopped may write. */
+	if (unlikely(kind == KIND_TERMINAL) && stops_writers(a->fd) &&
+	    attempt_claim(a, SIGTTOU) == -EINTR)
+		return -EINTR;
 	if (attempt_is_refused(a))
 		return -EAGAIN;
 	if (!a->is_socket || d->buf == NULL)

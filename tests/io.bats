@@ -11,6 +11,7 @@ setup_file() {
 	build_prog pollers
 	build_prog waits
 	build_prog streams
+	build_prog terminal
 	build_prog connect
 	build_prog closing
 }
@@ -171,6 +172,18 @@ everywhere_shaken() {
 
 @test "a write to a pipe, a FIFO or a stream is whole, however slowly it is read" {
 	everywhere_shaken streams whole
+}
+
+@test "a job in the background that reads its terminal is stopped until it may" {
+	everywhere terminal reader
+}
+
+@test "one that writes too, where the terminal says so" {
+	everywhere terminal writer
+}
+
+@test "one that ignores or blocks that gets EIO" {
+	everywhere terminal deaf
 }
 
 @test "vectors go whole, in whichever buffer they had to wait" {
