@@ -286,7 +286,7 @@ static bool is_orphaned(void)
 
 static bool is_in_background(int fd)
 {
-	pid_t foreground;
+	pid_t foreground = 0;
 
 	/* It fails for what is not the process's own terminal. */
 	return raw(SYS_ioctl, fd, TIOCGPGRP, &foreground) == 0 &&
