@@ -123,10 +123,18 @@ static uintptr_t aside_top(struct task *t)
 	return (uintptr_t)t->aside + ASIDE_SIZE;
 }
 
-/* Below which address a task may be made to look up that was met with this stack pointer. */
-static uintptr_t look_up_top(struct task *t, uintptr_t sp)
+/* An alternate stack is often just large enough for what a handler needs natively. */
+static bool altstack_has_room(const struct task *t, uintptr_t sp, size_t need)
 {
-	if (is_on_own_stack(t, sp) || signal_is_on_altstack(t, sp) ||
+	return signal_is_on_altstack(t, sp) &&
+	       sp - (uintptr_t)t->altstack.ss_sp > RED_ZONE + need + STACK_MARGIN;
+}
+
+/* Below which address a task may be made to look up that was met with this stack pointer,
+ * and will have so many bytes copied there. */
+static uintptr_t look_up_top(struct task *t, uintptr_t sp, size_t need)
+{
+	if (is_on_own_stack(t, sp) || altstack_has_room(t, sp, need) ||
 	    task_is_aside(t, sp))
 		return sp - RED_ZONE;
 	return aside_top(t);
@@ -140,13 +148,12 @@ bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
 	ucontext_t *uc = context;
 	const char *fpstate = (const char *)uc->uc_mcontext.fpregs;
 	size_t size = fpstate_size(fpstate);
+	size_t need = size + XSAVE_ALIGN + sizeof(struct signal_frame);
 	uintptr_t sp = uc->uc_mcontext.gregs[REG_RSP];
 
 	if (top == 0) /* a fault's handler runs where natively it would */
-		top = sig != 0 ? sp - RED_ZONE : look_up_top(t, sp);
-	if (top == 0)
-		return false;
-	if (!stack_has_room(t, top, size + XSAVE_ALIGN + sizeof(struct signal_frame)))
+		top = sig != 0 ? sp - RED_ZONE : look_up_top(t, sp, need);
+	if (top == 0 || !stack_has_room(t, top, need))
 		return false;
 	uintptr_t fp_copy = (top - size) & ~(uintptr_t)(XSAVE_ALIGN - 1);
 	uintptr_t at = (fp_copy - sizeof(struct signal_frame)) & ~(uintptr_t)15;

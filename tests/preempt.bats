@@ -59,6 +59,10 @@ timed() {
 	in_time behind-a-crowd
 }
 
+@test "a handler on an alternate stack that is just large enough is preempted elsewhere" {
+	in_time on-a-small-stack
+}
+
 # A forced hand-off moves them.
 @test "threads that write, or hold spinlocks, all the time take turns on one kernel thread" {
 	unset PGREEN_SHAKE

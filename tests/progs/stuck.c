@@ -9,6 +9,8 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/mman.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 
 #include "check.h"
@@ -430,6 +432,53 @@ static void spinlocks_take_turns(void)
 	takes_turns(hold_spinlocks);
 }
 
+/* --- on a small stack ----------------------------------------------------------------- */
+
+enum { HANDLER_STACK = 2048, BELOW = 65536 };
+
+static char *broken_page;
+
+/* As long as a crash takes to be described. */
+static void repair(int sig)
+{
+	for (volatile long i = 0; i < 100000000; i++)
+		;
+	(void)sig;
+	CHECK(mprotect(broken_page, 4096, PROT_READ | PROT_WRITE) == 0);
+}
+
+static void *break_page(void *arg)
+{
+	size_t size = getauxval(AT_MINSIGSTKSZ) + HANDLER_STACK;
+	size_t all = BELOW + size + 4096;
+	char *low = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	stack_t stack = {.ss_size = size}, none = {.ss_flags = SS_DISABLE};
+
+	CHECK(low != MAP_FAILED);
+	CHECK(mprotect(low + BELOW, all - BELOW, PROT_READ | PROT_WRITE) == 0);
+	stack.ss_sp = low + BELOW;
+	CHECK(sigaltstack(&stack, NULL) == 0);
+	*broken_page = 1;
+	CHECK(sigaltstack(&none, NULL) == 0);
+	munmap(low, all);
+	time_is_up = true;
+	return arg;
+}
+
+/* A handler whose alternate stack has room for what it needs natively and no more. */
+static void on_a_small_stack(void)
+{
+	struct sigaction act = {.sa_handler = repair, .sa_flags = SA_ONSTACK};
+
+	broken_page = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(broken_page != MAP_FAILED);
+	CHECK(sigaction(SIGSEGV, &act, NULL) == 0);
+	pthread_t breaks = start(break_page, NULL);
+	while (!time_is_up)
+		;
+	join(breaks);
+}
+
 /* --- behind a crowd ------------------------------------------------------------------- */
 
 enum { CROWD = 100 };
@@ -476,6 +525,7 @@ int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
 	    {"behind-a-crowd", behind_a_crowd},
+	    {"on-a-small-stack", on_a_small_stack},
 	    {"writers-take-turns", writers_take_turns},
 	    {"spinlocks-take-turns", spinlocks_take_turns},
 	    {"spins-on-flag", spins_on_flag},
