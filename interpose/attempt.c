@@ -404,15 +404,19 @@ long attempt_wait(struct attempt *a)
 long attempt_door(struct attempt *a, long nr, long b, long c, long d, long e, long f,
 		  long g)
 {
-	bool is_cancelled;
+	bool begun = a->has_waited, is_cancelled;
 	long r;
 
 	do {
 		set_cancel_point(a, true);
-		r = kernel_call(nr, b, c, d, e, f, g);
+		r = kernel_try(nr, b, c, d, e, f, g);
+		begun |= r != CALL_REFUSED;
+		if (r == CALL_REFUSED)
+			r = -EINTR;
 		is_cancelled = task_cancel_wanted(a->t);
 		set_cancel_point(a, false);
-	} while (r == -EINTR && !is_cancelled && !is_ended(a, socket_timeout(a) != 0));
+	} while (r == -EINTR && !is_cancelled &&
+		 !(is_ended(a, socket_timeout(a) != 0) && begun));
 	if (may_have_raised(r))
 		take_raised(a->t);
 	return r;

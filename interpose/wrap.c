@@ -38,21 +38,23 @@ int deadline_at(clockid_t clock, const struct timespec *ts, ns_t *deadline)
 
 static long call_again(struct task *t, bool always, const long a[7])
 {
+	bool begun = false;
 	long r;
 
 	for (;;) {
 		uint32_t handlers = signal_handlers_run(t);
 
 		signal_take_eintr(t);
-		r = kernel_call(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
-		if (r != -EINTR)
+		r = kernel_try(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
+		if (r != -EINTR && r != CALL_REFUSED)
 			return r;
 		if (task_cancel_wanted(t))
-			return r;
+			return -EINTR;
+		begun |= r == -EINTR;
 		bool ran = signal_handlers_run(t) != handlers;
-		if (signal_take_eintr(t) || (always && ran))
-			return r;
-		/* Only our own signal, or a handler with SA_RESTART. */
+		if ((signal_take_eintr(t) || (always && ran)) && begun)
+			return -EINTR;
+		/* Only our own signal, or a handler with SA_RESTART, or one that ran first. */
 	}
 }
 

@@ -247,8 +247,14 @@ static void handler(int sig, siginfo_t *info, void *context)
 	if (t == &w->self)
 		return; /* the scheduler, or sysmon */
 	if (pc >= (uintptr_t)kernel_call_begin && pc < (uintptr_t)kernel_call_end) {
+		/* %rcx: the instruction syscall leaves there where it returns to, and a call
+		 * that the kernel would restart has been made. */
+		bool begun = uc->uc_mcontext.gregs[REG_RCX] == (greg_t)kernel_call_end;
+
 		if (load_relaxed(&t->interrupt))
-			uc->uc_mcontext.gregs[REG_RIP] = (greg_t)kernel_call_interrupted;
+			uc->uc_mcontext.gregs[REG_RIP] =
+			    (greg_t)(begun ? kernel_call_interrupted
+					   : kernel_call_refused);
 		return;
 	}
 	if (load_relaxed(&t->attention) == 0 && !load_relaxed(&w->stray))

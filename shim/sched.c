@@ -1190,7 +1190,7 @@ static void look_up(struct task *t)
 	runtime_leave(t);
 }
 
-long kernel_call(long nr, long a, long b, long c, long d, long e, long f)
+long kernel_try(long nr, long a, long b, long c, long d, long e, long f)
 {
 	struct task *t = task_self();
 	const long args[6] = {a, b, c, d, e, f};
@@ -1200,10 +1200,17 @@ long kernel_call(long nr, long a, long b, long c, long d, long e, long f)
 	swap_acq_rel(&t->interrupt, 0);
 	if (unlikely(park_is_wanted(t))) {
 		look_up(t);
-		return -EINTR;
+		return CALL_REFUSED;
 	}
 	enter_kernel();
 	long r = kernel_call_asm(&t->interrupt, nr, args);
 	leave_kernel();
 	return r;
+}
+
+long kernel_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long r = kernel_try(nr, a, b, c, d, e, f);
+
+	return r == CALL_REFUSED ? -EINTR : r;
 }

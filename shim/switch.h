@@ -46,15 +46,16 @@ static inline void pkru_write(uint32_t pkru)
 }
 
 /*
- * kernel_call_asm: the system call nr, unless *flag is nonzero: then -EINTR at once.  A
+ * kernel_call_asm: the system call nr, unless *flag is nonzero: then CALL_REFUSED at once.  A
  * signal handler that finds its program counter in [kernel_call_begin, kernel_call_end)
- * sets it to kernel_call_interrupted, so that a flag raised after the check and before the
+ * sets it to kernel_call_refused, so that a flag raised after the check and before the
  * kernel is entered is not lost (as musl's cancellation points do).
  */
 long kernel_call_asm(_Atomic int *flag, long nr, const long args[6]);
 extern const char kernel_call_begin[] __attribute__((visibility("hidden")));
 extern const char kernel_call_end[] __attribute__((visibility("hidden")));
 extern const char kernel_call_interrupted[] __attribute__((visibility("hidden")));
+extern const char kernel_call_refused[] __attribute__((visibility("hidden")));
 
 /*
  * Where the preemption signal makes an interrupted task go on: %rsp points at a struct

@@ -132,7 +132,7 @@ kernel_call_asm:
 	.hidden	kernel_call_begin
 kernel_call_begin:
 	cmpl	$0, (%r11)
-	jne	kernel_call_interrupted
+	jne	kernel_call_refused
 	syscall
 	.globl	kernel_call_end
 	.hidden	kernel_call_end
@@ -150,6 +150,11 @@ kernel_call_end:
 kernel_call_interrupted:
 	.cfi_restore_state
 	movq	$-4, %rax		/* -EINTR */
+	jmp	kernel_call_end
+	.globl	kernel_call_refused
+	.hidden	kernel_call_refused
+kernel_call_refused:
+	movq	$-512, %rax		/* CALL_REFUSED */
 	jmp	kernel_call_end
 	.cfi_endproc
 	.size	kernel_call_asm, . - kernel_call_asm

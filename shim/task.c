@@ -423,6 +423,8 @@ static int begin_join(struct task *self, struct task *t)
 {
 	uint32_t state = load_acquire(&t->done);
 
+	if (state & DETACHED)
+		return -EINVAL;
 	/* Two that wait for each other, unless the other is about to be cancelled. */
 	if (t == self || (load_relaxed(&t->joining) == self &&
 			  !(load_relaxed(&t->attention) & ATTEND_CANCEL)))

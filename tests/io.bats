@@ -57,6 +57,11 @@ everywhere() {
 	everywhere interrupted fcntl
 }
 
+@test "a signal fails no call for a file" {
+	cd "$BATS_TEST_TMPDIR"
+	everywhere interrupted files
+}
+
 @test "a signal ends or restarts waitpid and waitid" {
 	everywhere interrupted wait
 }

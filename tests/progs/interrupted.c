@@ -523,6 +523,50 @@ static void test_main(void)
 	CHECK(waitpid(pid, NULL, 0) == pid);
 }
 
+/* --- files ---------------------------------------------------------------------------------- */
+
+static _Atomic bool raining;
+
+static void *rain_on(void *thread)
+{
+	while (raining) {
+		CHECK_OK(pthread_kill(*(pthread_t *)thread, SIGUSR1));
+		sched_yield();
+	}
+	return NULL;
+}
+
+/* Nothing here waits, so the handler runs before a call or after it, and ends none. */
+static void test_files(void)
+{
+	char path[] = "interrupted.XXXXXX", block[64] = "";
+	pthread_t self = pthread_self(), others[2];
+	int fd = mkstemp(path);
+
+	CHECK(fd >= 0);
+	handle(0);
+	raining = true;
+	for (int i = 0; i < 2; i++)
+		others[i] = start(rain_on, &self);
+	for (int i = 0; i < 20000; i++) {
+		CHECK(pwrite(fd, block, sizeof(block), 0) == sizeof(block));
+		CHECK(pread(fd, block, sizeof(block), 0) == sizeof(block));
+		CHECK(lseek(fd, 0, SEEK_SET) == 0);
+		CHECK(write(fd, block, sizeof(block)) == sizeof(block));
+		CHECK(lseek(fd, 0, SEEK_SET) == 0);
+		CHECK(read(fd, block, sizeof(block)) == sizeof(block));
+		int again = open(path, O_RDWR);
+		CHECK(again >= 0);
+		CHECK(ftruncate(again, sizeof(block)) == 0);
+		CHECK(close(again) == 0);
+	}
+	raining = false;
+	for (int i = 0; i < 2; i++)
+		join(others[i]);
+	CHECK(n_handled > 0);
+	CHECK(unlink(path) == 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -543,6 +587,7 @@ int main(int argc, char **argv)
 	    {"sigwaitinfo", test_sigwaitinfo},
 	    {"pause", test_pause},
 	    {"main", test_main},
+	    {"files", test_files},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

@@ -558,6 +558,8 @@ static void test_join(void)
 	CHECK(pthread_join(self, NULL) == EDEADLK);
 	CHECK_OK(pthread_cancel(joiner));
 	CHECK(join(joiner) == PTHREAD_CANCELED);
+	CHECK_OK(pthread_detach(self));
+	CHECK(pthread_join(self, NULL) == EINVAL);
 }
 
 /* Many at once, wherever they are. */
