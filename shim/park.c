@@ -3,9 +3,10 @@
  * park.c: door 1, waiting on memory.
  *
  * A table of buckets, hashed by address.  A bucket's chain has one entry for each address
- * that is waited on, the leader, which is the oldest waiter; the others of that address
- * hang off it in order.  So a thousand waiters of one object do not slow the neighbours in
- * its bucket (Go's semaRoot and WebKit's ParkingLot have the same aim).
+ * that is waited on, the leader, which is woken first; the others of that address hang off
+ * it in order.  So a thousand waiters of one object do not slow the neighbours in its
+ * bucket (Go's semaRoot and WebKit's ParkingLot have the same aim).  The order is the
+ * kernel's futexes': by real-time priority, and by age within one.
  *
  * The two races that matter:
  *
@@ -80,11 +81,41 @@ static void lead_locked(struct bucket *b, struct waiter *w)
 	list_push_back(&b->chain, &w->chain);
 }
 
+static struct task *task_of_waiter(struct waiter *w)
+{
+	return container_of(w, struct task, wait);
+}
+
+static int own_priority(struct task *t)
+{
+	return likely(!load_relaxed(&t->worker->apart)) ? sched.priority
+							: sys_own_priority();
+}
+
 static void fresh_waiter(struct waiter *w)
 {
 	w->mutex_word = NULL;
 	w->bits = ~0U;
+	w->priority = own_priority(task_of_waiter(w));
 	w->moved = w->granted = w->takes_lock = false;
+}
+
+/* Whom w goes before, of those that leader leads; NULL: it is the last.  The front is that
+ * of its own priority. */
+static struct waiter *follower_of(struct waiter *leader, const struct waiter *w,
+				  bool front)
+{
+	struct waiter *at = leader;
+	struct waiter *last = container_of(leader->peers.prev, struct waiter, peers);
+
+	if (likely(!front && last->priority >= w->priority))
+		return NULL;
+	do {
+		if (at->priority < w->priority || (front && at->priority == w->priority))
+			return at;
+		at = container_of(at->peers.next, struct waiter, peers);
+	} while (at != leader);
+	return NULL;
 }
 
 static void enqueue_locked(struct bucket *b, struct waiter *w, const void *addr,
@@ -100,9 +131,10 @@ static void enqueue_locked(struct bucket *b, struct waiter *w, const void *addr,
 		lead_locked(b, w);
 		return;
 	}
+	struct waiter *follower = follower_of(leader, w, front);
 	/* Before the leader in the circle is both its front and its back. */
-	list_push_back(&leader->peers, &w->peers);
-	if (front) {
+	list_push_back(follower == NULL ? &leader->peers : &follower->peers, &w->peers);
+	if (follower == leader) {
 		list_remove(&leader->chain);
 		leader->leads = false;
 		lead_locked(b, w);
@@ -118,11 +150,6 @@ static void dequeue_locked(struct bucket *b, struct waiter *w)
 	}
 	list_remove(&w->peers);
 	store_relaxed(&w->addr, NULL);
-}
-
-static struct task *task_of_waiter(struct waiter *w)
-{
-	return container_of(w, struct task, wait);
 }
 
 /* Its waiter was dequeued by the caller, who owes it this. */
@@ -252,13 +279,13 @@ int park_on_bits(_Atomic uint32_t *addr, uint32_t expected, uint32_t bits, ns_t 
 	int result;
 
 	runtime_enter(t);
+	fresh_waiter(&t->wait);
 	struct bucket *b = bucket_lock(addr);
 	/* Pairs with the waker's store before its wake. */
 	if (load_acquire(addr) != expected) {
 		lock_release(&b->lock);
 		result = -EAGAIN;
 	} else {
-		fresh_waiter(&t->wait);
 		t->wait.bits = bits;
 		enqueue_locked(b, &t->wait, addr, false);
 		lock_release(&b->lock);
@@ -444,13 +471,11 @@ static bool spin_for(_Atomic uint32_t *word, uint32_t as)
 /* Enqueues the caller if the word is still 2; the front is for who has waited before. */
 static bool enqueue_for_lock(struct task *t, _Atomic uint32_t *word, bool front)
 {
+	fresh_waiter(&t->wait);
 	struct bucket *b = bucket_lock(word);
 	bool held = load_relaxed(word) == 2;
 
 	if (held) {
-		ns_t since = t->wait.since;
-		fresh_waiter(&t->wait);
-		t->wait.since = since;
 		t->wait.takes_lock = true;
 		enqueue_locked(b, &t->wait, word, front);
 	}

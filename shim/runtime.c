@@ -159,6 +159,7 @@ static int prepare_machine(void)
 	sched.need_fence =
 	    sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
 	sched.pid = sys(SYS_getpid);
+	sched.priority = sys_own_priority();
 	sched.shake = config_shake();
 	return preempt_init();
 }
@@ -273,6 +274,7 @@ void fork_child(void)
 	double ns_per_tsc = sched.ns_per_tsc;
 	uint64_t assume_most = sched.assume_most;
 	bool need_fence = sched.need_fence;
+	int priority = sched.priority;
 	int n = sched.n_procs_ever;
 
 	for (int i = 0; i < n; i++)
@@ -282,6 +284,7 @@ void fork_child(void)
 	sched.ns_per_tsc = ns_per_tsc;
 	sched.assume_most = assume_most;
 	sched.need_fence = need_fence;
+	sched.priority = priority;
 	sched.live = true;
 	sched.pid = sys(SYS_getpid);
 	sysmon_fork_child();

@@ -44,13 +44,14 @@ enum park_state {
  * the owner's own fields. */
 struct waiter {
 	struct list chain; /* leaders only: the bucket's list of addresses */
-	struct list peers; /* all waiters of addr, oldest after the leader */
+	struct list peers; /* all waiters of addr, in their order after the leader */
 	const void
 	    *_Atomic addr; /* NULL: not queued.  Changed under both buckets' locks */
 	_Atomic uint32_t
 	    *mutex_word; /* cond waits: where a signal may move it; or NULL */
 	ns_t since;      /* mutex waits: when it began, for starvation; 0 otherwise */
 	uint32_t bits;   /* wakes must meet these */
+	int priority;    /* the task's real-time priority when it began */
 	bool leads;      /* first of its address, and so on the chain */
 	bool moved;      /* a cond waiter that now waits for the mutex: cannot time out */
 	bool granted;    /* the lock was handed to it: it owns the mutex */
@@ -304,7 +305,8 @@ struct sched {
 	double ns_per_tsc;    /* length of a time stamp tick; 0: unknown */
 	uint64_t assume_most; /* ticks until a worker asks the kernel: see sched.c */
 	bool need_fence;      /* no membarrier: runtime_enter fences itself */
-	struct proc *procs;   /* MAX_PROCS of them, memory on first touch */
+	int priority;       /* real-time, the process's when the runtime woke; 0: none */
+	struct proc *procs; /* MAX_PROCS of them, memory on first touch */
 };
 
 extern struct sched sched __attribute__((visibility("hidden")));

@@ -105,7 +105,7 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
  * may wait.  lock_slow takes a word that the caller failed to take (0, -ETIMEDOUT);
  * others_wait is for who was woken from the word's queue by a moved wait: it must leave 2
  * behind, or those that wait after it are never woken.
- * unlock_slow gives up a word that was 2: it wakes the oldest waiter, or hands the lock
+ * unlock_slow gives up a word that was 2: it wakes the first waiter, or hands the lock
  * to one that has starved (waited over a millisecond).
  */
 int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline);

@@ -60,6 +60,15 @@ static inline int64_t sys_cpu_ns(void)
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
+/* The calling kernel thread's real-time priority, 0 where it has none. */
+static inline int sys_own_priority(void)
+{
+	int priority = 0; /* struct sched_param */
+
+	sys(SYS_sched_getparam, 0, &priority);
+	return priority;
+}
+
 static inline int64_t sys_cpu_ns_of(int tid)
 {
 	/* The clock id of a thread: ~tid << 3 | per-thread, scheduler time. */

@@ -42,6 +42,10 @@ everywhere() {
 	everywhere policy-attr
 }
 
+@test "who has the highest priority gets the mutex first" {
+	everywhere policy-order
+}
+
 @test "without the right to, each of these is refused with native's error" {
 	everywhere policy-refused
 }

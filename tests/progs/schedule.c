@@ -219,6 +219,44 @@ static void policy_attr(void)
 	CHECK(join(t) == (void *)(intptr_t)(SCHED_OTHER * 100));
 }
 
+enum { N_ORDERED = 4 };
+static pthread_mutex_t ordered = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int n_come, n_served;
+static int served[N_ORDERED];
+
+static void *be_served(void *arg)
+{
+	atomic_fetch_add(&n_come, 1);
+	CHECK_OK(pthread_mutex_lock(&ordered));
+	served[atomic_fetch_add(&n_served, 1)] = (int)(intptr_t)arg;
+	CHECK_OK(pthread_mutex_unlock(&ordered));
+	return NULL;
+}
+
+/* Who has the highest priority gets the mutex first, and of equals who came first. */
+static void policy_order(void)
+{
+	static const int priorities[N_ORDERED] = {2, 4, 4, 6}, order[] = {3, 1, 2, 0};
+	pthread_t threads[N_ORDERED];
+	pthread_attr_t attr;
+
+	may_be_real_time();
+	CHECK_OK(pthread_mutex_lock(&ordered));
+	for (int i = 0; i < N_ORDERED; i++) {
+		attr_of(&attr, SCHED_FIFO, priorities[i]);
+		CHECK_OK(
+		    pthread_create(&threads[i], &attr, be_served, (void *)(intptr_t)i));
+		while (atomic_load(&n_come) <= i)
+			sleep_ms(1);
+		sleep_ms(50);
+	}
+	CHECK_OK(pthread_mutex_unlock(&ordered));
+	for (int i = 0; i < N_ORDERED; i++)
+		join(threads[i]);
+	for (int i = 0; i < N_ORDERED; i++)
+		CHECK(served[i] == order[i]);
+}
+
 /* Without the right to, everywhere. */
 static void *refused(void *arg)
 {
@@ -721,12 +759,19 @@ static void named(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"policy-own", policy_own},   {"policy-other", policy_other},
-	    {"policy-attr", policy_attr}, {"policy-refused", policy_refused},
-	    {"nice", nice_own},           {"cpus", cpus},
-	    {"cpu-time", cpu_time},       {"apart", apart},
-	    {"together", together},       {"in-handler", in_handler},
-	    {"many-end", many_end},       {"named", named},
+	    {"policy-own", policy_own},
+	    {"policy-other", policy_other},
+	    {"policy-attr", policy_attr},
+	    {"policy-order", policy_order},
+	    {"policy-refused", policy_refused},
+	    {"nice", nice_own},
+	    {"cpus", cpus},
+	    {"cpu-time", cpu_time},
+	    {"apart", apart},
+	    {"together", together},
+	    {"in-handler", in_handler},
+	    {"many-end", many_end},
+	    {"named", named},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(*cases));
