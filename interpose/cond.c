@@ -51,7 +51,8 @@ static int wait_on(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, ns_t d
 	signal_take_eintr(t);
 	if (error != 0)
 		return error;
-	return r == -ETIMEDOUT ? ETIMEDOUT : 0; /* -EINTR: a spurious wake-up */
+	/* -EINTR: a handler ran meanwhile, and somebody was signalled. */
+	return r == -ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
 /* A shared condition, or a mutex of the kernel's: the real functions, by door 4. */

@@ -42,6 +42,8 @@ _Static_assert((N_BUCKETS & (N_BUCKETS - 1)) == 0, "N_BUCKETS is a power of two"
 static struct bucket {
 	struct lock lock;
 	struct list chain; /* leaders; NULL pointers: never used */
+	uint32_t signals;  /* of conditions: how often it was looked for their waiters */
+	_Atomic bool interrupted; /* a condition's waiter left it for a handler, once */
 } __attribute__((aligned(CACHE_LINE))) buckets[N_BUCKETS];
 
 static struct bucket *bucket_of(const void *addr)
@@ -184,6 +186,11 @@ bool park_cancel(struct task *t, int result)
 	}
 	bool can = !(result == -ETIMEDOUT && t->wait.moved);
 	if (can) {
+		/* Before it is off the chain: nobody_is_signalled() sees either. */
+		if (result == -EINTR && t->wait.kind == WAIT_COND)
+			/* Pairs with nobody_is_signalled(). */
+			swap_acq_rel(&b->interrupted, true);
+		t->wait.seen = b->signals;
 		dequeue_locked(b, &t->wait);
 		t->wait.result = result;
 	}
@@ -548,6 +555,40 @@ void unlock_slow(_Atomic uint32_t *word)
 
 /* --- condition variables ----------------------------------------------------------- */
 
+/*
+ * A waiter that a handler of the program's interrupts leaves the queue, since the handler
+ * may wait itself, and goes on waiting after it, as glibc's does: unless somebody was to be
+ * signalled meanwhile.  It may have been this one, so then it comes back, spuriously.
+ *
+ *	waiter: lock; bucket's signals? interrupted; dequeue; unlock; handler;
+ *		lock; still as many?  enqueue; unlock
+ *	signal: fence; lock free?  chain empty?  never interrupted?
+ *		else lock; count; collect; unlock
+ *
+ * Once a wait in this bucket has been interrupted, signals trust no empty chain any more:
+ * between the looks the waiter could leave and be back.
+ */
+static bool resume_cond(struct task *t, const void *cond, _Atomic uint32_t *mutex_word,
+			uint32_t seen)
+{
+	task_waits_for(t, WAIT_COND, cond);
+	fresh_waiter(&t->wait);
+	t->wait.mutex_word = mutex_word;
+	struct bucket *b = bucket_lock(cond);
+	bool goes_on = b->signals == seen;
+	if (goes_on)
+		enqueue_locked(b, &t->wait, cond, false);
+	lock_release(&b->lock);
+	return goes_on;
+}
+
+static int cond_result(struct task *t, int result)
+{
+	if (result == 0 && t->wait.granted)
+		return COND_GRANTED;
+	return t->wait.moved ? COND_MOVED : result;
+}
+
 int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(void *),
 	      void *arg, ns_t deadline)
 {
@@ -562,11 +603,18 @@ int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(vo
 	lock_release(&b->lock);
 	release(arg);
 
-	int result = park_wait(t, deadline);
-	if (result == 0 && t->wait.granted)
-		result = COND_GRANTED;
-	else if (t->wait.moved)
-		result = COND_MOVED;
+	int result = cond_result(t, park_wait(t, deadline));
+	while (result == -EINTR) {
+		uint32_t seen = t->wait.seen;
+
+		runtime_leave(t);
+		if (task_cancel_wanted(t))
+			return result;
+		runtime_enter(t);
+		if (!resume_cond(t, cond, mutex_word, seen))
+			break;
+		result = cond_result(t, park_wait(t, deadline));
+	}
 	runtime_leave(t);
 	return result;
 }
@@ -596,15 +644,22 @@ static void signal_waiter(struct waiter *w)
 		wake_task(task_of_waiter(w));
 }
 
+static bool nobody_is_signalled(const void *cond)
+{
+	/* Pairs with park_cancel(). */
+	return nobody_waits(cond) && !load_acquire(&bucket_of(cond)->interrupted);
+}
+
 void cond_wake(const void *cond, int n)
 {
 	struct task *t = task_self();
 	struct list signalled;
 
-	if (nobody_waits(cond))
+	if (nobody_is_signalled(cond))
 		return;
 	bool entered = enter_unless_inside(t);
 	struct bucket *b = bucket_lock(cond);
+	b->signals++;
 	collect_locked(b, cond, n, ~0U, &signalled);
 	lock_release(&b->lock);
 	while (!list_empty(&signalled)) {

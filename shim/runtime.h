@@ -51,6 +51,7 @@ struct waiter {
 	    *mutex_word; /* cond waits: where a signal may move it; or NULL */
 	ns_t since;      /* mutex waits: when it began, for starvation; 0 otherwise */
 	uint32_t bits;   /* wakes must meet these */
+	uint32_t seen;   /* cond waits that a handler interrupts: bucket.signals then */
 	int priority;    /* the task's real-time priority when it began */
 	bool leads;      /* first of its address, and so on the chain */
 	bool moved;      /* a cond waiter that now waits for the mutex: cannot time out */

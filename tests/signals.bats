@@ -50,6 +50,10 @@ everywhere() {
 	everywhere parked
 }
 
+@test "after a handler a thread goes on waiting for its condition, and loses no signal" {
+	everywhere resumed
+}
+
 @test "pthread_kill reaches threads that compute" {
 	everywhere computing
 }

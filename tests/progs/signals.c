@@ -449,6 +449,48 @@ static void test_parked(void)
 	join(locks);
 }
 
+static _Atomic bool is_back;
+
+/* Natively it comes back only when it is signalled, or not even then: many count on that. */
+static void *wait_once(void *arg)
+{
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	n_ready++;
+	CHECK_OK(pthread_cond_wait(&cond, &mutex));
+	is_back = true;
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	return arg;
+}
+
+static void note_and_stay(int sig)
+{
+	note(sig);
+	while (!leave)
+		sleep_ms(1);
+}
+
+static void test_resumed(void)
+{
+	pthread_t thread = start(wait_once, NULL);
+
+	handle(SIGUSR1, note, 0);
+	wait_until(&n_ready, 1);
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	check_reached(thread);
+	sleep_ms(10);
+	CHECK(!is_back);
+	/* And a signal that comes while its handler runs is not lost. */
+	int before = n_handled;
+	handle(SIGUSR1, note_and_stay, 0);
+	CHECK_OK(pthread_kill(thread, SIGUSR1));
+	wait_until(&n_handled, before + 1);
+	CHECK_OK(pthread_cond_signal(&cond));
+	leave = true;
+	join(thread);
+	CHECK(is_back);
+}
+
 static sem_t reached;
 
 static void note_and_post(int sig)
@@ -1210,6 +1252,7 @@ int main(int argc, char **argv)
 	    {"context", test_context},
 	    {"jump", test_jump},
 	    {"parked", test_parked},
+	    {"resumed", test_resumed},
 	    {"computing", test_computing},
 	    {"computing-alone", test_computing_alone},
 	    {"full-queue", test_full_queue},
