@@ -56,10 +56,14 @@ static bool arrive(struct barrier *b, uint32_t *round)
 	do {
 		uint32_t arrived = (uint32_t)before + 1;
 		*round = before >> 32;
+		/* libc's word counts on through the rounds: who writes there what libc
+		 * would have (glibc's own tests do), writes a number of whole ones. */
+		if (unlikely(arrived > b->count))
+			arrived = (arrived - 1) % b->count + 1;
 		if (arrived == b->count)
 			after = (uint64_t)(*round + 1) << 32;
 		else
-			after = before + 1;
+			after = (uint64_t)*round << 32 | arrived;
 		/* Each pairs with all others': what was written before is visible after. */
 	} while (!atomic_compare_exchange_weak_explicit(
 	    &b->both, &before, after, memory_order_acq_rel, memory_order_relaxed));

@@ -98,7 +98,7 @@ everywhere() {
 }
 
 @test "a barrier lets nobody go before all have come" {
-	everywhere barrier errors rounds crowd process-shared
+	everywhere barrier errors rounds crowd counted-on process-shared
 }
 
 @test "the first to leave a barrier may destroy it at once" {

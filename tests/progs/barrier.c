@@ -107,6 +107,26 @@ static void crowd(void)
 	}
 }
 
+/* libc's words count on through the rounds, and this is where another program has set them:
+ * after five whole ones (in nptl, the first word counts who came, the fifth who left). */
+static void counted_on(void)
+{
+	pthread_t threads[4];
+
+	CHECK_OK(pthread_barrier_init(&barrier, NULL, 4));
+	((uint32_t *)&barrier)[0] = ((uint32_t *)&barrier)[4] = 20;
+	for (int i = 0; i < 100; i++) {
+		int serial = 0;
+
+		for (int j = 0; j < 4; j++)
+			threads[j] = start(wait_once, &barrier);
+		for (int j = 0; j < 4; j++)
+			serial += (int)(intptr_t)join(threads[j]) != 0;
+		CHECK(serial == 1);
+	}
+	CHECK_OK(pthread_barrier_destroy(&barrier));
+}
+
 static void process_shared(void)
 {
 	pthread_barrierattr_t attr;
@@ -129,6 +149,7 @@ int main(int argc, char **argv)
 	    {"rounds", rounds},
 	    {"destroyed-at-once", destroyed_at_once},
 	    {"crowd", crowd},
+	    {"counted-on", counted_on},
 	    {"process-shared", process_shared},
 	};
 
