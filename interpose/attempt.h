@@ -128,14 +128,15 @@ long attempt_door(struct attempt *a, long nr, long b, long c, long d, long e, lo
 		  long g);
 
 /* What the call returns, with r for its last part.  A pending cancel acts here if it ended
- * the call, and nothing is lost by it. */
+ * the call, and nothing is lost by it.  It may have been the cancel also where the descriptor
+ * is closed: who cancels and then closes it did the one before the other. */
 static inline long attempt_end(struct attempt *a, long r)
 {
 	if (likely(r >= 0))
 		return (long)a->done + r;
 	if (a->done > 0)
 		return (long)a->done;
-	if (r == -EINTR && a->is_point)
+	if ((r == -EINTR || r == -EBADF) && a->is_point)
 		cancel_test(a->t);
 	return r;
 }

@@ -61,6 +61,10 @@ everywhere() {
 	everywhere posix-cancel many
 }
 
+@test "a cancel ends a read though what it reads is closed at once" {
+	everywhere posix-cancel closed
+}
+
 @test "mutexes: each type's rules" {
 	everywhere posix-sync types
 }

@@ -598,12 +598,38 @@ static void test_many(void)
 	}
 }
 
+/* Who cancels and then closes what the thread reads has done the one before the other. */
+static void *read_soon(void *arg)
+{
+	for (volatile int i = 0; i < *(int *)arg; i++)
+		;
+	(void)!read(empty_pipe[0], buf, 1);
+	return NULL;
+}
+
+static void test_closed(void)
+{
+	for (int round = 0; round < 5000; round++) {
+		int before_read = round * 37 % 3000, before_cancel = round * 101 % 3000;
+
+		CHECK(pipe(empty_pipe) == 0);
+		pthread_t thread = start(read_soon, &before_read);
+		for (volatile int i = 0; i < before_cancel; i++)
+			;
+		CHECK_OK(pthread_cancel(thread));
+		CHECK(close(empty_pipe[0]) == 0);
+		CHECK(join(thread) == PTHREAD_CANCELED);
+		CHECK(close(empty_pipe[1]) == 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 	    {"blocked", test_blocked}, {"pending", test_pending}, {"stdio", test_stdio},
 	    {"states", test_states},   {"async", test_async},     {"order", test_order},
 	    {"end", test_end},         {"join", test_join},       {"many", test_many},
+	    {"closed", test_closed},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
