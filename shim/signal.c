@@ -56,6 +56,13 @@ static struct pending_signals process_pending;
 static struct queued_signal storage[N_QUEUED], *free_signals;
 static bool storage_used;
 
+/* Whether something is pending that t does not block. */
+static bool is_let_through(const struct task *t)
+{
+	return ((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) &
+		~load_relaxed(&t->sigmask)) != 0;
+}
+
 /* Masks in use, counted, so that their intersection is at hand: tasks by the thousand have
  * the same one.  signal_lock but for the counts of tasks that start and end. */
 static struct mask_class {
@@ -427,9 +434,7 @@ void signal_settle(struct task *t, int sig)
 		sysmon_adopt(true);
 	} while ((pending & SIG_BIT(sig)) && --rounds > 0);
 	/* Also what another one was told of and has not come to. */
-	uint64_t here =
-	    load_acquire(&t->pending.set) | load_acquire(&process_pending.set);
-	if (here & ~load_relaxed(&t->sigmask))
+	if (is_let_through(t))
 		signal_deliver(t);
 }
 
@@ -508,7 +513,11 @@ void signal_set_kernel_mask(uint64_t mask)
 	sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
-/* With the task's mask as POSIX wants it.  sp is where the interrupted code stood. */
+static bool change_mask(struct task *t, uint64_t mask);
+
+/* With the task's mask as POSIX wants it.  sp is where the interrupted code stood.  What the
+ * mask lets through at the end is the caller's: handlers follow one another, they do not
+ * pile up on the stack. */
 static void call_handler(struct task *t, const struct kernel_sigaction *act, int sig,
 			 siginfo_t *info, ucontext_t *uc, uintptr_t sp)
 {
@@ -550,7 +559,7 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	if (!(act->flags & SA_RESTART))
 		t->eintr_wanted = true;
 	memcpy(&after, &uc->uc_sigmask, sizeof(after));
-	signal_set_mask(t, after);
+	change_mask(t, after);
 }
 
 void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
@@ -577,7 +586,7 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 		signal_set_kernel_mask(mask);
 }
 
-void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
+static void run_handler(struct task *t, int sig, siginfo_t *info, void *context)
 {
 	struct kernel_sigaction act;
 	ucontext_t own;
@@ -599,7 +608,14 @@ void signal_deliver(struct task *t)
 
 	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
 	while ((sig = take_for(t, ~load_relaxed(&t->sigmask), &info)) != 0)
-		signal_run_handler(t, sig, &info, context);
+		run_handler(t, sig, &info, context);
+}
+
+void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
+{
+	run_handler(t, sig, info, context);
+	if (is_let_through(t))
+		signal_deliver(t);
 }
 
 bool signal_take_eintr(struct task *t)
@@ -822,19 +838,25 @@ int signal_action(int sig, const struct kernel_sigaction *act,
 
 /* --- the calling task's mask and waits ------------------------------------------------- */
 
-void signal_set_mask(struct task *t, uint64_t mask)
+/* Whether it lets something through, for the caller to deliver. */
+static bool change_mask(struct task *t, uint64_t mask)
 {
 	uint64_t before = load_relaxed(&t->sigmask);
 
 	mask &= ~(SIG_BIT(SIGKILL) | SIG_BIT(SIGSTOP) | OURS);
 	if (mask == before)
-		return;
+		return false;
 	store_relaxed(&t->sigmask, mask);
 	if (is_bound(t))
 		signal_set_kernel_mask(mask);
 	set_class(t);
 	/* A fault that the program blocks is fatal natively too: see trampoline(). */
-	if ((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) & ~mask)
+	return is_let_through(t);
+}
+
+void signal_set_mask(struct task *t, uint64_t mask)
+{
+	if (change_mask(t, mask))
 		signal_deliver(t);
 }
 

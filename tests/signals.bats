@@ -54,6 +54,10 @@ everywhere() {
 	everywhere resumed
 }
 
+@test "handlers of signals that wait for one another's end do not pile up on the stack" {
+	everywhere again
+}
+
 @test "pthread_kill reaches threads that compute" {
 	everywhere computing
 }

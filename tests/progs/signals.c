@@ -491,6 +491,35 @@ static void test_resumed(void)
 	CHECK(is_back);
 }
 
+enum { N_AGAIN = 2000 };
+
+/* Blocked here, it is pending when this returns. */
+static void note_and_send(int sig)
+{
+	if (++n_handled < N_AGAIN)
+		CHECK_OK(pthread_kill(pthread_self(), sig));
+}
+
+static void *send_first(void *arg)
+{
+	CHECK_OK(pthread_kill(pthread_self(), SIGUSR1));
+	CHECK(n_handled == N_AGAIN);
+	return arg;
+}
+
+/* As many as there are, they need no more stack than one. */
+static void test_again(void)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	handle(SIGUSR1, note_and_send, 0);
+	CHECK_OK(pthread_attr_init(&attr));
+	CHECK_OK(pthread_attr_setstacksize(&attr, 65536));
+	CHECK_OK(pthread_create(&thread, &attr, send_first, NULL));
+	join(thread);
+}
+
 static sem_t reached;
 
 static void note_and_post(int sig)
@@ -1253,6 +1282,7 @@ int main(int argc, char **argv)
 	    {"jump", test_jump},
 	    {"parked", test_parked},
 	    {"resumed", test_resumed},
+	    {"again", test_again},
 	    {"computing", test_computing},
 	    {"computing-alone", test_computing_alone},
 	    {"full-queue", test_full_queue},
