@@ -47,6 +47,8 @@ static inline void waiting_begin(struct waiting *w, struct task *t, const sigset
 	w->handlers = signal_handlers_run(t);
 	w->masked = mask != NULL;
 	if (w->masked) {
+		/* What the mask lets in comes now or while it waits, and ends it. */
+		signal_ends_waits(t, true);
 		w->mask = signal_get_mask(t);
 		signal_set_mask(t, sigset_word(mask));
 	}
@@ -62,8 +64,10 @@ static inline bool waiting_again(const struct waiting *w, long r)
 
 static inline long waiting_end(struct waiting *w, long r)
 {
-	if (w->masked)
+	if (w->masked) {
+		signal_ends_waits(w->t, false);
 		signal_set_mask(w->t, w->mask);
+	}
 	cancel_leave(w->t, r != -EINTR);
 	return ret_errno(r);
 }

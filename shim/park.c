@@ -245,7 +245,8 @@ bool park_is_wanted(struct task *t)
 	int want = ATTEND_SIGNAL | ATTEND_ASK |
 		   (t->cancel_point || t->cancel_anywhere ? ATTEND_CANCEL : 0);
 
-	return (load_acquire(&t->attention) & want) != 0;
+	return (load_acquire(&t->attention) & want) != 0 ||
+	       (t->by_handlers && t->handlers_run != t->handlers_then);
 }
 
 static void arm_deadline(struct task *t, ns_t deadline)

@@ -150,6 +150,8 @@ struct task {
 	int mask_class;        /* where its mask is counted; owner only */
 	bool eintr_wanted;     /* a handler without SA_RESTART ran; owner only */
 	uint32_t handlers_run; /* handlers so far: did one run meanwhile?  Owner only */
+	bool by_handlers;      /* waits end when one has run since ...; owner only */
+	uint32_t handlers_then;
 
 	/* memory: see slot.c */
 	char *stack_low; /* of the stack it runs on, above the guard */

@@ -420,6 +420,10 @@ bool signal_take_eintr(struct task *t);
 /* How many handlers have run on t: whether any ran during a call. */
 uint32_t signal_handlers_run(const struct task *t);
 
+/* From now on, until told otherwise, the task does not wait any more once a handler has run:
+ * also one that ran before the wait was begun, in code that can be preempted. */
+void signal_ends_waits(struct task *t, bool on);
+
 /*
  * Around exec: while held, our own signal is ignored, in every task.  exec resets what is
  * handled, but not what is ignored: one that sysmon sends as the old program goes would end

@@ -538,6 +538,8 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	/* The handler's own calls are cancellation points, or not, for themselves. */
 	bool at_point = t->cancel_point;
 	t->cancel_point = false;
+	bool by_handlers = t->by_handlers;
+	t->by_handlers = false;
 	t->interrupted = NULL; /* what comes while it runs interrupts the handler */
 	memcpy(&uc->uc_sigmask, &a.before, sizeof(a.before));
 	if (!is_bound(t))
@@ -555,6 +557,7 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 		((handler_fn *)act->handler)(sig, info, uc);
 	t->handlers = a.outer;
 	t->cancel_point = at_point;
+	t->by_handlers = by_handlers;
 	/* Not before: the handler's own calls take it for theirs. */
 	if (!(act->flags & SA_RESTART))
 		t->eintr_wanted = true;
@@ -624,6 +627,12 @@ bool signal_take_eintr(struct task *t)
 
 	t->eintr_wanted = false;
 	return wanted;
+}
+
+void signal_ends_waits(struct task *t, bool on)
+{
+	t->handlers_then = t->handlers_run;
+	t->by_handlers = on;
 }
 
 uint32_t signal_handlers_run(const struct task *t)

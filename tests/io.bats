@@ -57,6 +57,10 @@ everywhere() {
 	everywhere interrupted fcntl
 }
 
+@test "a signal that the mask of a wait lets in ends it, whenever it comes" {
+	everywhere interrupted masks
+}
+
 @test "a signal fails no call for a file" {
 	cd "$BATS_TEST_TMPDIR"
 	everywhere interrupted files

@@ -523,6 +523,57 @@ static void test_main(void)
 	CHECK(waitpid(pid, NULL, 0) == pid);
 }
 
+/* --- masks -------------------------------------------------------------------------------- */
+
+static _Atomic int n_asked;
+
+/* A signal for each wait, which comes at any time: as it begins, or before. */
+static void *answer(void *thread)
+{
+	int n_answered = 0;
+
+	for (int asked; (asked = n_asked) >= 0; sched_yield())
+		if (asked != n_answered) {
+			for (volatile int i = 0; i < asked % 1000; i++)
+				;
+			CHECK_OK(pthread_kill(*(pthread_t *)thread, SIGUSR1));
+			n_answered = asked;
+		}
+	return NULL;
+}
+
+/* Blocked but in the waits: each of them ends. */
+static void test_masks(void)
+{
+	struct pollfd none = {.fd = -1};
+	pthread_t self = pthread_self();
+	struct epoll_event event;
+	sigset_t block, open;
+	int r;
+
+	handle(SA_RESTART);
+	int epoll = epoll_create1(0);
+	sigemptyset(&block);
+	sigaddset(&block, SIGUSR1);
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, &block, &open));
+	pthread_t other = start(answer, &self);
+	for (int i = 1; i <= 10000; i++) {
+		n_asked = i;
+		if (i % 4 == 0)
+			r = ppoll(&none, 1, NULL, &open);
+		else if (i % 4 == 1)
+			r = pselect(0, NULL, NULL, NULL, NULL, &open);
+		else if (i % 4 == 2)
+			r = epoll_pwait(epoll, &event, 1, -1, &open);
+		else
+			r = sigsuspend(&open);
+		CHECK(r == -1 && errno == EINTR);
+		CHECK(n_handled == i);
+	}
+	n_asked = -1;
+	join(other);
+}
+
 /* --- files ---------------------------------------------------------------------------------- */
 
 static _Atomic bool raining;
@@ -587,6 +638,7 @@ int main(int argc, char **argv)
 	    {"sigwaitinfo", test_sigwaitinfo},
 	    {"pause", test_pause},
 	    {"main", test_main},
+	    {"masks", test_masks},
 	    {"files", test_files},
 	};
 
