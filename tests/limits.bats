@@ -6,7 +6,7 @@
 
 load helpers
 
-PROGS=(many churn exhaust stacks crowd)
+PROGS=(many churn exhaust stacks crowd locals)
 
 setup_file() {
 	local prog
@@ -122,6 +122,10 @@ leaves_nothing() {
 
 @test "a program that catches an overflow goes on" {
 	everywhere stacks recovers
+}
+
+@test "thread-local variables may be larger than a small stack" {
+	everywhere locals large
 }
 
 @test "stacks that nobody uses are given back" {
