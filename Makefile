@@ -158,6 +158,10 @@ demo: deps all $(DEMO_DATA) ## compress real data with 64 threads, native agains
 bench: deps all ## measure against native threads and Go; T=echo only that, T='-g echo' its goals
 	$(Q)B=$(B) tests/bench/run $(T)
 
+.PHONY: random
+random: all $(B)/progs/random ## run programs drawn from seeds, native against green; T=seconds, S=first seed
+	$(Q)B=$(B) tests/random/run $(T:%=-t %) $(S:%=-s %)
+
 .PHONY: asan tsan
 asan: ## run the unit tests under AddressSanitizer and UBSan
 	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN=-fsanitize=address,undefined unit-check
@@ -171,7 +175,7 @@ unit-check: units
 # ---- keeping it in shape ----------------------------------------------------
 
 C_FILES  := $(wildcard shim/*.[ch] shim/cli/*.[ch] interpose/*.[ch] samples/*.[ch] tests/unit/*.[ch] tests/progs/*.[ch] tests/bench/*.c)
-SH_FILES := $(wildcard tests/*.sh tests/run tests/*.bash tests/bench/run .ci/run)
+SH_FILES := $(wildcard tests/*.sh tests/run tests/*.bash tests/bench/run tests/random/run .ci/run)
 
 # Left out: Annex K's functions, which glibc has not; arguments that could be swapped;
 # names beginning with __, which we interpose; a va_list that clang 14 does not see being
