@@ -3,7 +3,6 @@
  * attempt.c: the steps of a call that parks its task until a descriptor is ready.
  */
 #include "attempt.h"
-#include "signal.h"
 #include "waiting.h"
 
 #include <sys/ioctl.h>
@@ -139,36 +138,18 @@ long attempt_ask(struct attempt *a)
 	return ready_events(a) == 0 ? -EAGAIN : ATTEMPT_DOOR;
 }
 
-/*
- * The kernel sends SIGPIPE and SIGXFSZ to the thread that writes: a worker, which blocks
- * them.  They must not stay there: the next program that is started from this worker would
- * inherit them.  A bound task's kernel thread is its own, and the kernel delivers.
- */
-static void take_raised(struct task *t)
-{
-	uint64_t set = 1ULL << (SIGPIPE - 1) | 1ULL << (SIGXFSZ - 1);
-	struct timespec none = {0};
-	siginfo_t info;
-
-	if (!task_is_bound(t) &&
-	    raw(SYS_rt_sigtimedwait, &set, &info, &none, sizeof(set)) > 0)
-		signal_post(t, &info);
-}
-
-static inline bool may_have_raised(long r)
-{
-	return unlikely(r == -EPIPE || r == -EFBIG);
-}
-
 long attempt_raw_out(struct attempt *a, long nr, long b, long c, long d, long e, long f,
 		     long g)
 {
+	siginfo_t info;
+
 	/* Preempted between the two it would go on in another kernel thread. */
 	task_hold_spin(a->t, 1);
 	long r = raw_call(nr, b, c, d, e, f, g);
-	if (may_have_raised(r))
-		take_raised(a->t);
+	bool raised = signal_raised_by(a->t, r, &info);
 	task_hold_spin(a->t, -1);
+	if (unlikely(raised))
+		signal_post(a->t, &info);
 	return r;
 }
 
@@ -313,7 +294,8 @@ long attempt_claim(struct attempt *a, int sig)
 		if (act.handler == (void *)SIG_IGN || is_orphaned() ||
 		    (signal_get_mask(a->t) & 1ULL << (sig - 1)))
 			return -EIO;
-		signal_sent(a->t, sig, raw(SYS_kill, 0, sig));
+		if (raw(SYS_kill, 0, sig) == 0)
+			signal_settle(a->t, sig);
 		if (is_ended(a, false))
 			return -EINTR;
 	}
@@ -417,8 +399,6 @@ long attempt_door(struct attempt *a, long nr, long b, long c, long d, long e, lo
 		set_cancel_point(a, false);
 	} while (r == -EINTR && !is_cancelled &&
 		 !(is_ended(a, socket_timeout(a) != 0) && begun));
-	if (may_have_raised(r))
-		take_raised(a->t);
 	return r;
 }
 

@@ -22,6 +22,8 @@ enum { NUMBERS = 1 << 20 }; /* beyond it nobody waits, and none is ours */
 static long close_call(long nr, long a, long b, long c)
 {
 	enter_kernel();
+	while (unlikely(atomic_load_explicit(&fds_are_held, memory_order_acquire)))
+		raw(SYS_sched_yield);
 	long r = raw(nr, a, b, c);
 	leave_kernel();
 	return r;

@@ -145,7 +145,7 @@ static int spawn_sysmon(void)
 
 	w->in_runtime = 1;
 	w->kernel_tid = 1;
-	return worker_spawn(w, sysmon_thread, 0) ? 0 : -EAGAIN;
+	return worker_spawn(w, sysmon_thread) ? 0 : -EAGAIN;
 }
 
 static void learn(void)

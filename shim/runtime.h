@@ -469,9 +469,8 @@ void uring_fork_child(void);
  * -ENOMEM when there is no memory. */
 int worker_init_self(struct worker *w);
 
-/* Starts w's kernel thread in entry(w), with the mask of workers; without names flags of
- * clone(2), of what threads share, that this one does not. */
-bool worker_spawn(struct worker *w, void (*entry)(void *), unsigned long without);
+/* Starts w's kernel thread in entry(w), with the mask of workers. */
+bool worker_spawn(struct worker *w, void (*entry)(void *));
 
 /* Starts a kernel thread for t alone, which is bound from the beginning and inherits what
  * the caller's has; t is published and not runnable yet.  0 or -EAGAIN.  Inside the

@@ -1202,9 +1202,14 @@ long kernel_try(long nr, long a, long b, long c, long d, long e, long f)
 		look_up(t);
 		return CALL_REFUSED;
 	}
+	siginfo_t info;
 	enter_kernel();
 	long r = kernel_call_asm(&t->interrupt, nr, args);
+	/* Here: it may go on in another kernel thread. */
+	bool raised = signal_raised_by(t, r, &info);
 	leave_kernel();
+	if (unlikely(raised))
+		signal_post(t, &info);
 	return r;
 }
 

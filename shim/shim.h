@@ -14,6 +14,7 @@
 #ifndef PGREEN_SHIM_H
 #define PGREEN_SHIM_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -162,6 +163,9 @@ int fds_wait(const struct pollfd *fds, unsigned n, ns_t deadline);
  * counts the generation up, both end the waits. */
 void fds_closing(unsigned first, unsigned last);
 void fds_closed(unsigned first, unsigned last);
+
+/* While this holds, what is closed stays open a little longer: see the prober, sysmon.c. */
+extern _Atomic bool fds_are_held;
 
 /* Whether fd is the runtime's own, which no program may close or replace.  Anyone. */
 bool fd_is_ours(int fd);
@@ -384,6 +388,17 @@ int signal_action(int sig, const struct kernel_sigaction *act,
 
 /* Sends info->si_signo to t.  0 or -EAGAIN.  Tasks outside the runtime. */
 int signal_post(struct task *t, const siginfo_t *info);
+
+/* Whether the system call that has just answered r has raised SIGPIPE or SIGXFSZ, which is in
+ * *info then, for the caller to post.  The kernel sends them to the kernel thread that
+ * writes; a worker blocks them, and they must not stay there: another task would be taken
+ * for who wrote, and the next program that is started would inherit them.  Tasks, before
+ * they can leave the kernel thread. */
+bool signal_raised_here(const struct task *t, siginfo_t *info);
+static inline bool signal_raised_by(const struct task *t, long r, siginfo_t *info)
+{
+	return (r == -EPIPE || r == -EFBIG) && signal_raised_here(t, info);
+}
 
 /* Sends a signal to the own process, to a task that does not block it, without the detour
  * by the kernel.  0, -EAGAIN, or -ENOENT: it has no handler, and the kernel must act. */

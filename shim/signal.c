@@ -370,6 +370,16 @@ int signal_post(struct task *t, const siginfo_t *info)
 	return r;
 }
 
+bool signal_raised_here(const struct task *t, siginfo_t *info)
+{
+	uint64_t set = SIG_BIT(SIGPIPE) | SIG_BIT(SIGXFSZ);
+	struct timespec none = {0};
+
+	/* A bound task's kernel thread is its own, and the kernel delivers. */
+	return !is_bound(t) &&
+	       sys(SYS_rt_sigtimedwait, &set, info, &none, KERNEL_SIGSET_SIZE) > 0;
+}
+
 struct choice {
 	uint64_t bit;
 	struct task *task;

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <string.h>
@@ -102,7 +103,14 @@ static enum answer read_state(unsigned tid)
  * The prober: a kernel thread that reads /proc for sysmon.  An open file takes the lowest
  * free descriptor, and a program may count on getting just that one; so the prober has a
  * table of descriptors of its own, empty.  Started when it is first needed.
+ *
+ * It gets that table in one system call.  In a copy made at its birth, and emptied as soon
+ * as it runs, what the program closes meanwhile would stay open: until the machine had a CPU
+ * for the prober no peer would see the end of a connection, and a pipe's writer no EPIPE.
+ * For the few microseconds of the call whoever closes something waits.
  */
+_Atomic bool fds_are_held;
+
 static struct {
 	struct worker worker;
 	/* The low TID_BITS are a tid, or 0; the rest is the question's number.  Futex. */
@@ -120,7 +128,10 @@ static void prober_main(void *arg)
 	(void)arg;
 	preempt_setup_thread(&prober.worker);
 	setid_handle(&prober.worker);
-	sys(SYS_close_range, 0, ~0U, 0);
+	/* Before Linux 5.9 it stays blind. */
+	store_release(&fds_are_held, true);
+	bool is_apart = sys(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE) == 0;
+	store_release(&fds_are_held, false);
 	for (;;) {
 		uint32_t question = swap_acq_rel(&prober.question, 0);
 		uint32_t tid = question & ((1U << TID_BITS) - 1);
@@ -129,7 +140,8 @@ static void prober_main(void *arg)
 			sys_futex_wait(&prober.question, 0, NULL);
 			continue;
 		}
-		store_release(&prober.answer, question - tid + read_state(tid) + 1);
+		enum answer answer = is_apart ? read_state(tid) : UNKNOWN;
+		store_release(&prober.answer, question - tid + answer + 1);
 		sys_futex_wake(&prober.answer, 1);
 	}
 }
@@ -143,7 +155,7 @@ static bool start_prober(void)
 	if (w->stack == NULL && worker_init_self(w) < 0)
 		return false;
 	setid_inherit(w);
-	prober.started = worker_spawn(w, prober_main, CLONE_FILES);
+	prober.started = worker_spawn(w, prober_main);
 	if (!prober.started)
 		return false;
 	/* For set*id: it has the process's ids, as all kernel threads. */
@@ -195,6 +207,7 @@ void sysmon_publish(struct pgreen_debug *d)
 void sysmon_fork_child(void)
 {
 	memset(&prober, 0, sizeof(prober));
+	fds_are_held = false;
 	memset(&sysmon_worker, 0, sizeof(sysmon_worker));
 	retake_lock.word = 0;
 }

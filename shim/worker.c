@@ -88,7 +88,7 @@ static void worker_main(void *arg)
 	worker_loop(w);
 }
 
-bool worker_spawn(struct worker *w, void (*entry)(void *), unsigned long without)
+bool worker_spawn(struct worker *w, void (*entry)(void *))
 {
 	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
 			      CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
@@ -101,7 +101,7 @@ bool worker_spawn(struct worker *w, void (*entry)(void *), unsigned long without
 	/* A worker inherits its mask; a caller may be in the middle of changing its own. */
 	uint64_t old;
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, &old);
-	long tid = clone_thread(flags & ~without, w->stack_top, (int *)&w->tid,
+	long tid = clone_thread(flags, w->stack_top, (int *)&w->tid,
 				(int *)&w->kernel_tid, w->self.tcb, entry, w);
 	sys_sigmask(SIG_SETMASK, &old, NULL);
 	if (tid >= 0)
@@ -131,7 +131,7 @@ static bool launch(struct worker *w, void (*entry)(void *))
 	store_relaxed(&w->wake_word, 0);
 	lock_acquire(&setid_lock);
 	setid_inherit(w);
-	bool started = worker_spawn(w, entry, 0);
+	bool started = worker_spawn(w, entry);
 	if (started && !w->is_listed) {
 		lock_acquire(&sched.lock);
 		w->is_listed = true;

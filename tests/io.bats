@@ -307,6 +307,10 @@ everywhere_shaken() {
 	everywhere_shaken closing errors
 }
 
+@test "what is closed is closed at once, whatever the library looks at" {
+	everywhere closing at-once
+}
+
 @test "poll: hang-ups alone, several at one descriptor, hundreds" {
 	everywhere_shaken closing polls
 }

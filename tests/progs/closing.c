@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "check.h"
 
@@ -566,12 +567,83 @@ static void test_names(void)
 	CHECK(h == &entry);
 }
 
+/* --- at once ----------------------------------------------------------------------------- */
+
+enum { N_PROCESSES = 60 };
+
+static void *wait_hidden(void *arg)
+{
+	int *fds = arg;
+	char c;
+	long r;
+
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "a"((long)SYS_read), "D"((long)fds[0]), "S"(&c), "d"(1L)
+			 : "rcx", "r11", "memory");
+	CHECK(r == 1);
+	return arg;
+}
+
+static _Atomic bool is_over;
+
+static void *take_turns(void *arg)
+{
+	while (!is_over)
+		sched_yield();
+	return arg;
+}
+
+/* A pipe without readers is broken from the moment that the last is closed, also while the
+ * library looks what has become of a thread that waits in the kernel. */
+static void close_and_write(void)
+{
+	long long end = now_ms() + 30;
+	int waits[2], fds[2];
+
+	signal(SIGPIPE, SIG_IGN);
+	CHECK(pipe(waits) == 0);
+	pthread_t thread = start(wait_hidden, waits);
+	pthread_t other = start(take_turns, NULL);
+	while (now_ms() < end) {
+		CHECK(pipe(fds) == 0);
+		close(fds[0]);
+		if (write(fds[1], "x", 1) != -1)
+			_exit(1);
+		close(fds[1]);
+	}
+	CHECK(write(waits[1], "x", 1) == 1);
+	join(thread);
+	is_over = true;
+	join(other);
+}
+
+/* The kernel needs a few microseconds to give a thread of the library's a table of
+ * descriptors of its own: it may happen once in a long while. */
+static void test_at_once(void)
+{
+	int n_late = 0;
+
+	for (int i = 0; i < N_PROCESSES; i++) {
+		pid_t pid = fork();
+		int status;
+
+		if (pid == 0) {
+			close_and_write();
+			_exit(0);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid);
+		n_late += status != 0;
+	}
+	CHECK(n_late <= 1);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 	    {"reused", test_reused}, {"churned", test_churned}, {"ours", test_ours},
 	    {"errors", test_errors}, {"polls", test_polls},     {"selects", test_selects},
-	    {"shells", test_shells}, {"names", test_names},
+	    {"shells", test_shells}, {"names", test_names},     {"at-once", test_at_once},
 	};
 
 	become_threaded();

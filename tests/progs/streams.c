@@ -489,9 +489,20 @@ static void *die_of_it(void *arg)
 	return arg;
 }
 
+static _Atomic bool competed;
+
+/* Wants the processor of who is in the kernel. */
+static void *compete(void *arg)
+{
+	while (!competed)
+		sched_yield();
+	return arg;
+}
+
 /* SIGPIPE comes to the thread that wrote, before the call returns, and nowhere else. */
 static void test_raises(void)
 {
+	pthread_t others[2] = {start(compete, NULL), start(compete, NULL)};
 	char *const argv[] = {"sh", "-c", ":", NULL};
 	struct rlimit limit = {.rlim_cur = 10, .rlim_max = RLIM_INFINITY};
 	int status;
@@ -517,7 +528,11 @@ static void test_raises(void)
 	getrlimit(RLIMIT_FSIZE, &limit);
 	limit.rlim_cur = 10;
 	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-	in_thread(write_beyond, NULL);
+	for (int i = 0; i < 20; i++)
+		in_thread(write_beyond, NULL);
+	competed = true;
+	for (int i = 0; i < 2; i++)
+		join(others[i]);
 }
 
 /* --- flags and options -------------------------------------------------------------------------- */
