@@ -1036,17 +1036,24 @@ void signal_init(struct task *main_task)
 	signals_unlock();
 }
 
+/* Others, whom the child has not, may have been at the queues when it was forked: they are
+ * made anew.  What is pending there is the parent's. */
+static void forget_signals(struct task *t)
+{
+	storage_used = false;
+	free_signals = NULL;
+	store_relaxed(&process_pending.set, 0);
+	process_pending.queue = NULL;
+	store_relaxed(&t->pending.set, 0);
+	t->pending.queue = NULL;
+}
+
 void signal_fork_child(struct task *t)
 {
-	siginfo_t info;
-
 	signal_lock.word = 0;
+	forget_signals(t);
 	sigwaited = 0;
 	memset(n_waiters, 0, sizeof(n_waiters));
-	while (take_locked(&process_pending, ~0ULL, &info) != 0)
-		;
-	while (take_locked(&t->pending, ~0ULL, &info) != 0)
-		;
 	memset(classes, 0, sizeof(classes));
 	t->mask_class = class_find_locked(load_relaxed(&t->sigmask));
 	add_relaxed(&classes[t->mask_class].n, 1);

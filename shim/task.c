@@ -64,6 +64,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->wait_fd, -1);
 	store_relaxed(&t->sigmask, spec->sigmask);
 	store_relaxed(&t->pending.set, 0);
+	t->pending.queue = NULL;
 	memset(t->ext, 0, sizeof(t->ext));
 	memset(t->name, 0, sizeof(t->name));
 }

@@ -142,6 +142,10 @@ everywhere() {
 	everywhere storm
 }
 
+@test "a child that was forked while another thread sent a signal sends its own" {
+	everywhere forked
+}
+
 @test "all of it again in a child forked by a thread" {
 	local name
 	for name in masks handlers actions parked computing sigwait queue timedwait \

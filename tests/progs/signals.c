@@ -1271,10 +1271,66 @@ static void test_storm(void)
 		CHECK(hits[i] == 100);
 }
 
+/* --- forked in the middle ------------------------------------------------------------------- */
+
+static _Atomic bool first_begins;
+
+static void take_none(int sig)
+{
+	(void)sig;
+}
+
+static void *send_itself(void *arg)
+{
+	first_begins = true;
+	CHECK_OK(pthread_kill(pthread_self(), SIGUSR1));
+	return arg;
+}
+
+static void *fork_meanwhile(void *delay)
+{
+	int status;
+
+	while (!first_begins)
+		;
+	for (volatile long i = 0; i < (long)delay; i++)
+		;
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		in_thread(send_itself, NULL);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	return NULL;
+}
+
+/* Each in a process of its own: one thread sends the first signal of all, and another forks. */
+static void test_forked(void)
+{
+	struct sigaction act = {.sa_handler = take_none};
+	int status;
+
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	for (long delay = 0; delay < 20000; delay += 400) {
+		pid_t pid = fork();
+		CHECK(pid >= 0);
+		if (pid == 0) {
+			pthread_t forker = start(fork_meanwhile, (void *)delay);
+			sleep_ms(1);
+			in_thread(send_itself, NULL);
+			join(forker);
+			_exit(0);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 	    {"masks", test_masks},
+	    {"forked", test_forked},
 	    {"handlers", test_handlers},
 	    {"actions", test_actions},
 	    {"fault", test_fault},
