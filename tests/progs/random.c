@@ -928,6 +928,16 @@ static void get_stack(struct thread *t)
 	     pthread_join(pthread_self(), NULL));
 }
 
+/* stdio takes a handler for an error. */
+static int get(FILE *f)
+{
+	int c;
+
+	while ((c = fgetc(f)) == EOF && ferror(f) && errno == EINTR)
+		clearerr(f);
+	return c;
+}
+
 static void start_shell(struct thread *t)
 {
 	int status = below(t, 100), got = -1;
@@ -941,8 +951,8 @@ static void start_shell(struct thread *t)
 	case 0:
 		f = popen(command, "r");
 		CHECK(f);
-		int c = fgetc(f);
-		while (c != EOF && fgetc(f) != EOF)
+		int c = get(f);
+		while (c != EOF && get(f) != EOF)
 			;
 		got = pclose(f);
 		note(t, " %c", c);
@@ -1932,6 +1942,13 @@ static void be_cancelled(struct thread *t)
 	if (p->how != ANY_TIME)
 		sem_post(&p->ready);
 	if (p->how == ASYNCHRONOUS) {
+		sigset_t set;
+
+		/* In a handler for all it would be cancelled before that has told anybody. */
+		sigemptyset(&set);
+		sigaddset(&set, SIG_PROCESS);
+		sigaddset(&set, SIGALRM);
+		CHECK_OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 		p->computes = true;
 		for (;;)
