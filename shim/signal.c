@@ -599,7 +599,9 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 		signal_set_kernel_mask(mask);
 }
 
-static void run_handler(struct task *t, int sig, siginfo_t *info, void *context)
+/* Not inlined: its frame shows pgreen dump where a handler was called. */
+static __attribute__((noinline)) void run_handler(struct task *t, int sig,
+						  siginfo_t *info, void *context)
 {
 	struct kernel_sigaction act;
 	ucontext_t own;

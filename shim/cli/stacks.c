@@ -38,7 +38,7 @@ static void show_run(const struct stacks *all, const struct frame *frames, int n
 
 	for (int i = 0; has_inner && i < n; i++) {
 		name_frame(all, &frames[i], &f);
-		has_handler |= frames[i].is_signal || is_named(&f, "signal_run_handler");
+		has_handler |= frames[i].is_signal || is_named(&f, "run_handler");
 	}
 	if (has_handler)
 		to->frame[to->n++] = (struct shown_frame){.is_handler = true};
