@@ -45,6 +45,7 @@ static const struct {
     [SYS_writev] = {"writev", HAS_FD},
     [SYS_select] = {"select", IS_RESUMED},
     [SYS_msync] = {"msync", 0},
+    [SYS_sched_yield] = {"sched_yield", IS_RESUMED},
     [SYS_pause] = {"pause", IS_RESUMED},
     [SYS_nanosleep] = {"nanosleep", IS_RESUMED},
     [SYS_sendfile] = {"sendfile", HAS_FD},
