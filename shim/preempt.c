@@ -232,6 +232,13 @@ static void ask_again(void)
 	sysmon_wake();
 }
 
+void preempt_arrived(struct worker *w)
+{
+	store_relaxed(&w->asked, 0);
+	/* Pairs with preempt_worker(): it sends another, or we see what it is for. */
+	fence_seq_cst();
+}
+
 static void handler(int sig, siginfo_t *info, void *context)
 {
 	struct task *t = self_task;
@@ -243,6 +250,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 		return;
 	struct worker *w = t->worker;
 
+	preempt_arrived(w);
 	setid_handle(w);
 	if (t == &w->self)
 		return; /* the scheduler, or sysmon */
@@ -307,18 +315,34 @@ void preempt_hold(bool hold)
 {
 	struct kernel_sigaction ignore = {.handler = (void *)SIG_IGN};
 
-	if (hold)
+	if (hold) {
 		sys_sigaction(SIG_PREEMPT, &ignore, NULL);
-	else
+	} else {
 		preempt_init();
+		preempt_forget();
+	}
+}
+
+void preempt_forget(void)
+{
+	if (add_acq_rel(&sched.asking, 1) == UINT32_MAX)
+		add_acq_rel(&sched.asking, 1);
 }
 
 void preempt_worker(struct worker *w)
 {
 	int tid = load_relaxed(&w->tid);
+	uint32_t asking = load_relaxed(&sched.asking);
 
+	if (tid == 0)
+		return;
+	/* Pairs with preempt_arrived(): what the caller has written is seen, or another sent. */
+	fence_seq_cst();
+	if (swap_acq_rel(&w->asked, asking) == asking)
+		return;
 	/* The user's signal queue is full (RLIMIT_SIGPENDING): sysmon tries again. */
-	if (tid != 0 && sys(SYS_tgkill, sched.pid, tid, SIG_PREEMPT) == -EAGAIN) {
+	if (sys(SYS_tgkill, sched.pid, tid, SIG_PREEMPT) == -EAGAIN) {
+		store_relaxed(&w->asked, 0);
 		store_relaxed(&w->unheard, true);
 		store_relaxed(&sched.reminders, 1);
 	}
@@ -328,6 +352,8 @@ void preempt_setup_thread(struct worker *w)
 {
 	stack_t stack = {.ss_sp = w->signal_stack, .ss_size = w->signal_stack_size};
 
+	/* What was sent to the kernel thread that it had before is lost. */
+	store_relaxed(&w->asked, 0);
 	sys(SYS_sigaltstack, &stack, 0);
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
 	/* A program that asks the kernel for its thread's list of robust mutexes finds one,

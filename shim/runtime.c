@@ -158,6 +158,7 @@ static int prepare_machine(void)
 	switch_has_fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) != 0;
 	sched.need_fence =
 	    sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
+	sched.asking = 1;
 	sched.pid = sys(SYS_getpid);
 	sched.priority = sys_own_priority();
 	sched.shake = config_shake();
@@ -275,6 +276,7 @@ void fork_child(void)
 	uint64_t assume_most = sched.assume_most;
 	bool need_fence = sched.need_fence;
 	int priority = sched.priority;
+	uint32_t asking = sched.asking;
 	int n = sched.n_procs_ever;
 
 	for (int i = 0; i < n; i++)
@@ -285,6 +287,8 @@ void fork_child(void)
 	sched.assume_most = assume_most;
 	sched.need_fence = need_fence;
 	sched.priority = priority;
+	sched.asking = asking;
+	preempt_forget();
 	sched.live = true;
 	sched.pid = sys(SYS_getpid);
 	sysmon_fork_child();

@@ -263,7 +263,11 @@ struct worker {
 	 * itself; and how much of it the kernel has not confirmed. */
 	_Atomic uint64_t cpu_known;
 	uint64_t cpu_assumed;
-	_Atomic bool unheard; /* a signal 32 for it did not get through */
+	/* sched.asking: a signal 32 is on its way to it, and whoever wants it to look up need
+	 * send no other.  Real-time signals queue: they would pile up faster than it takes
+	 * them, until the user's other programs can have none.  Its handler writes 0. */
+	_Atomic uint32_t asked;
+	_Atomic bool unheard; /* one did not get through */
 	uint32_t random;      /* xorshift state: whom to steal from */
 	void
 	    *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
@@ -300,6 +304,8 @@ struct sched {
 	_Atomic bool sysmon_is_away;
 	_Atomic ns_t last_poll; /* when descriptors were last asked for */
 	_Atomic int n_tasks;    /* alive, main included, adopted ones not */
+	/* Counted up when signals on their way are lost (exec, fork).  Never 0. */
+	_Atomic uint32_t asking;
 	_Atomic int
 	    reminders; /* some running task may have to be told again to look up */
 	_Atomic bool worker_failed; /* no worker could be started: sysmon tries again */
@@ -521,6 +527,12 @@ int preempt_init(void);
 
 /* Asks w's current task to look up: the handler decides.  Any worker or sysmon. */
 void preempt_worker(struct worker *w);
+
+/* A signal 32 has come to w, the calling kernel thread's; before it looks what for. */
+void preempt_arrived(struct worker *w);
+
+/* No signal 32 is on its way to anybody any more. */
+void preempt_forget(void);
 
 /*
  * In a signal handler on a worker's signal stack: makes the interrupted floating task go on,

@@ -233,10 +233,12 @@ void signal_sleep(const struct timespec *ts)
 	sys_sigmask(SIG_SETMASK, &mask, NULL);
 	long sig = sys(SYS_rt_sigtimedwait, &waited, &info, ts, KERNEL_SIGSET_SIZE);
 	sys_sigmask(SIG_SETMASK, &all, NULL);
-	if (sig == SIG_PREEMPT)
+	if (sig == SIG_PREEMPT) {
+		preempt_arrived(&sysmon_worker);
 		setid_handle(&sysmon_worker);
-	else if (sig > 0)
+	} else if (sig > 0) {
 		queue_for_process(&info);
+	}
 }
 
 /* Sees to it that sysmon has slept, or will, with a mask of this moment. */

@@ -315,6 +315,8 @@ static bool end_slice(struct proc *p, struct worker *w, ns_t now)
 	struct task *t = load_relaxed(&w->current);
 	if (t != NULL) {
 		or_acq_rel(&t->attention, ATTEND_PREEMPT);
+		/* Once a slice in any case: should one ever get lost. */
+		store_relaxed(&w->asked, 0);
 		preempt_worker(w);
 	}
 	return false;

@@ -70,6 +70,10 @@ everywhere() {
 	everywhere full-queue
 }
 
+@test "and does not fill that queue, however often one signal is sent" {
+	everywhere no-pile
+}
+
 @test "pthread_kill, raise, kill and tgkill fail as they should" {
 	everywhere errors
 }

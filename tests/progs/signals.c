@@ -600,6 +600,50 @@ static void test_full_queue(void)
 	close(held_fd);
 }
 
+/* Of the user, in all his processes. */
+static int n_queued(void)
+{
+	char line[100];
+	int n = -1;
+	FILE *f = fopen("/proc/self/status", "r");
+
+	CHECK(f != NULL);
+	while (n < 0 && fgets(line, sizeof(line), f) != NULL)
+		sscanf(line, "SigQ: %d/", &n);
+	fclose(f);
+	return n;
+}
+
+static void *rain_on(void *thread)
+{
+	while (!stop)
+		CHECK_OK(pthread_kill(*(pthread_t *)thread, SIGUSR1));
+	return NULL;
+}
+
+/* A standard signal is pending once, however often it is sent. */
+static void test_no_pile(void)
+{
+	int before = n_queued(), most = 0;
+
+	handle(SIGUSR1, note, 0);
+	pthread_t loops = start(compute_in_libc, NULL), others[3];
+	wait_until(&n_ready, 1);
+	for (int i = 0; i < 3; i++)
+		others[i] = start(rain_on, &loops);
+	for (int i = 0; i < 100; i++) {
+		int now = n_queued();
+
+		most = now > most ? now : most;
+		sleep_ms(3);
+	}
+	stop = true;
+	for (int i = 0; i < 3; i++)
+		join(others[i]);
+	join(loops);
+	CHECK(most - before < 500);
+}
+
 static void test_errors(void)
 {
 	pthread_t thread = start(do_nothing, NULL);
@@ -1342,6 +1386,7 @@ int main(int argc, char **argv)
 	    {"computing", test_computing},
 	    {"computing-alone", test_computing_alone},
 	    {"full-queue", test_full_queue},
+	    {"no-pile", test_no_pile},
 	    {"errors", test_errors},
 	    {"tids", test_tids},
 	    {"sigwait", test_sigwait},
