@@ -391,10 +391,7 @@ long attempt_door(struct attempt *a, long nr, long b, long c, long d, long e, lo
 
 	do {
 		set_cancel_point(a, true);
-		r = kernel_try(nr, b, c, d, e, f, g);
-		begun |= r != CALL_REFUSED;
-		if (r == CALL_REFUSED)
-			r = -EINTR;
+		r = kernel_try(&begun, nr, b, c, d, e, f, g);
 		is_cancelled = task_cancel_wanted(a->t);
 		set_cancel_point(a, false);
 	} while (r == -EINTR && !is_cancelled &&

@@ -39,7 +39,7 @@ enum {
 	KIND_PIPE,      /* also a FIFO */
 	KIND_DEVICE, /* a character device, or what has no type: eventfd, inotify, ... */
 	KIND_FILE,   /* regular, a directory, a disk: never waits for anybody */
-	KIND_TERMINAL,
+	KIND_TERMINAL,   /* a character device too, which is its own job's alone */
 	HINT_KIND = 7,   /* the bits of the above */
 	HINT_ASK_IN = 8, /* no RWF_NOWAIT for reading: poll is asked first */
 	HINT_ASK_OUT = 16,
@@ -240,6 +240,13 @@ static inline size_t data_size(const struct data *d)
 /* The vector to try with: one where d is a buffer, and for PGREEN_SHAKE=io where it is not. */
 const struct iovec *attempt_vector(const struct attempt *a, const struct data *d,
 				   struct iovec *one);
+
+/* Whether r is all of a vector's first part, which alone was given to the door since some of
+ * it had been moved: then the rest is to come.  Less means that something has ended it. */
+static inline bool data_is_part(const struct data *d, long r)
+{
+	return d->buf != NULL && r == (long)d->size;
+}
 
 /* Its first size bytes have been moved. */
 void data_advance(struct data *d, size_t size);

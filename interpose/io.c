@@ -231,7 +231,6 @@ static bool goes_on(struct attempt *a, const struct data *d, long r)
 	return (kind == KIND_STREAM || kind == KIND_PIPE) && (size_t)r < data_size(d);
 }
 
-/* By the door, of a vector its first part alone if some of that has been moved. */
 static long write_by_door(struct attempt *a, const struct data *d)
 {
 	if (d->buf != NULL)
@@ -250,8 +249,7 @@ static long write_data(struct task *t, bool is_point, int fd, struct data d)
 		r = attempt_run(&a, write_once, &d);
 		if (r == ATTEMPT_DOOR) {
 			r = write_by_door(&a, &d);
-			/* Less than the part that it was given: something has ended it. */
-			if (d.buf == NULL || r != (long)d.size)
+			if (!data_is_part(&d, r))
 				break;
 		}
 		if (r <= 0 || !goes_on(&a, &d, r))

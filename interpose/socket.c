@@ -172,7 +172,7 @@ static long recvmsg_rest(struct attempt *a, struct msghdr *msg, int flags, long 
 		if (r == ATTEMPT_DOOR) {
 			r = attempt_door(a, SYS_recvmsg, a->fd, (long)&rest, flags, 0, 0,
 					 0);
-			if (d.buf == NULL || r != (long)d.size)
+			if (!data_is_part(&d, r))
 				break;
 		}
 	}
@@ -287,7 +287,6 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
 static long sendmsg_once(struct attempt *a, void *call)
 {
 	const struct message *c = call;
-
 	struct msghdr part, *msg = c->msg;
 
 	a->is_socket = true;
@@ -317,7 +316,7 @@ static long sendmsg_rest(struct attempt *a, const struct msghdr *msg, int flags,
 		if (r == ATTEMPT_DOOR) {
 			r = attempt_door(a, SYS_sendmsg, a->fd, (long)&rest, flags, 0, 0,
 					 0);
-			if (d.buf == NULL || r != (long)d.size)
+			if (!data_is_part(&d, r))
 				break;
 		}
 	}

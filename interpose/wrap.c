@@ -45,15 +45,12 @@ static long call_again(struct task *t, bool always, const long a[7])
 		uint32_t handlers = signal_handlers_run(t);
 
 		signal_take_eintr(t);
-		r = kernel_try(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
-		if (r != -EINTR && r != CALL_REFUSED)
+		r = kernel_try(&begun, a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
+		if (r != -EINTR || task_cancel_wanted(t))
 			return r;
-		if (task_cancel_wanted(t))
-			return -EINTR;
-		begun |= r == -EINTR;
 		bool ran = signal_handlers_run(t) != handlers;
 		if ((signal_take_eintr(t) || (always && ran)) && begun)
-			return -EINTR;
+			return r;
 		/* Only our own signal, or a handler with SA_RESTART, or one that ran first. */
 	}
 }

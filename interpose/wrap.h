@@ -135,7 +135,7 @@ void cancel_leave_libc(struct task *t);
 
 /* A system call that may block, announced; errno set.  It is made again when a signal
  * handler with SA_RESTART (and nothing else) interrupted it, unless the kernel would not
- * (see kernel_call_once). */
+ * (see kernel_point_once). */
 long kernel_door(struct task *t, long nr, long a, long b, long c, long d, long e, long f);
 
 /* The same, and a cancellation point. */

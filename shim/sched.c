@@ -1190,7 +1190,7 @@ static void look_up(struct task *t)
 	runtime_leave(t);
 }
 
-long kernel_try(long nr, long a, long b, long c, long d, long e, long f)
+long kernel_try(bool *begun, long nr, long a, long b, long c, long d, long e, long f)
 {
 	struct task *t = task_self();
 	const long args[6] = {a, b, c, d, e, f};
@@ -1200,7 +1200,7 @@ long kernel_try(long nr, long a, long b, long c, long d, long e, long f)
 	swap_acq_rel(&t->interrupt, 0);
 	if (unlikely(park_is_wanted(t))) {
 		look_up(t);
-		return CALL_REFUSED;
+		return -EINTR;
 	}
 	siginfo_t info;
 	enter_kernel();
@@ -1210,12 +1210,15 @@ long kernel_try(long nr, long a, long b, long c, long d, long e, long f)
 	leave_kernel();
 	if (unlikely(raised))
 		signal_post(t, &info);
+	if (unlikely(r == CALL_REFUSED))
+		return -EINTR;
+	*begun = true;
 	return r;
 }
 
 long kernel_call(long nr, long a, long b, long c, long d, long e, long f)
 {
-	long r = kernel_try(nr, a, b, c, d, e, f);
+	bool begun;
 
-	return r == CALL_REFUSED ? -EINTR : r;
+	return kernel_try(&begun, nr, a, b, c, d, e, f);
 }

@@ -203,10 +203,9 @@ void task_yield(void);
  */
 long kernel_call(long nr, long a, long b, long c, long d, long e, long f);
 
-/* The same, which tells whether the kernel was asked at all: natively a handler that runs
+/* The same, which sets *begun if the kernel was asked at all: natively a handler that runs
  * before the call is begun does not end it, and a file's write never fails with EINTR. */
-enum { CALL_REFUSED = -512 }; /* the kernel's ERESTARTSYS, which it never returns */
-long kernel_try(long nr, long a, long b, long c, long d, long e, long f);
+long kernel_try(bool *begun, long nr, long a, long b, long c, long d, long e, long f);
 
 /* The same for a libc function that blocks inside: announce, call, come back. */
 void enter_kernel(void);

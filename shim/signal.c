@@ -525,7 +525,21 @@ void signal_set_kernel_mask(uint64_t mask)
 	sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
-static bool change_mask(struct task *t, uint64_t mask);
+/* Whether the new mask lets something through, for the caller to deliver. */
+static bool change_mask(struct task *t, uint64_t mask)
+{
+	uint64_t before = load_relaxed(&t->sigmask);
+
+	mask &= ~(SIG_BIT(SIGKILL) | SIG_BIT(SIGSTOP) | OURS);
+	if (mask == before)
+		return false;
+	store_relaxed(&t->sigmask, mask);
+	if (is_bound(t))
+		signal_set_kernel_mask(mask);
+	set_class(t);
+	/* A fault that the program blocks is fatal natively too: see trampoline(). */
+	return is_let_through(t);
+}
 
 /* With the task's mask as POSIX wants it.  sp is where the interrupted code stood.  What the
  * mask lets through at the end is the caller's: handlers follow one another, they do not
@@ -860,22 +874,6 @@ int signal_action(int sig, const struct kernel_sigaction *act,
 }
 
 /* --- the calling task's mask and waits ------------------------------------------------- */
-
-/* Whether it lets something through, for the caller to deliver. */
-static bool change_mask(struct task *t, uint64_t mask)
-{
-	uint64_t before = load_relaxed(&t->sigmask);
-
-	mask &= ~(SIG_BIT(SIGKILL) | SIG_BIT(SIGSTOP) | OURS);
-	if (mask == before)
-		return false;
-	store_relaxed(&t->sigmask, mask);
-	if (is_bound(t))
-		signal_set_kernel_mask(mask);
-	set_class(t);
-	/* A fault that the program blocks is fatal natively too: see trampoline(). */
-	return is_let_through(t);
-}
 
 void signal_set_mask(struct task *t, uint64_t mask)
 {

@@ -45,6 +45,8 @@ static inline void pkru_write(uint32_t pkru)
 	__asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
 }
 
+enum { CALL_REFUSED = -512 }; /* the kernel's ERESTARTSYS, which it never returns */
+
 /*
  * kernel_call_asm: the system call nr, unless *flag is nonzero: then CALL_REFUSED at once.  A
  * signal handler that finds its program counter in [kernel_call_begin, kernel_call_end)
