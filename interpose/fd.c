@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fd.c: opening, locking files, waiting until data is on the disk, and other calls on a
- * descriptor that wait in the kernel (door 4): none of it can be polled.
+ * descriptor that wait in the kernel (door 4): none of it can be polled.  And a stream's lock,
+ * which is libc's own.
  */
 #include "io.h"
 
@@ -186,6 +187,21 @@ EXPORT int sync_file_range(int fd, off64_t offset, off64_t size, unsigned flags)
 	if (t == NULL)
 		return real.sync_file_range(fd, offset, size, flags);
 	return (int)kernel_point(t, SYS_sync_file_range, fd, offset, size, flags, 0, 0);
+}
+
+/* --- streams ------------------------------------------------------------------------------ */
+
+/* Its holder may have been preempted in the program's code, and all others come here before
+ * he goes on: announced, each costs microseconds, not the milliseconds until sysmon sees. */
+EXPORT void flockfile(FILE *f)
+{
+	if (task_self() == NULL) {
+		real.flockfile(f);
+	} else if (ftrylockfile(f) != 0) {
+		enter_kernel();
+		real.flockfile(f);
+		leave_kernel();
+	}
 }
 
 /* --- devices ------------------------------------------------------------------------------ */
