@@ -6,21 +6,9 @@
 #define GC_THREADS
 #include <gc.h>
 #include <poll.h>
-#include <pthread.h>
 #include <semaphore.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
-#define CHECK(condition)                                                           \
-	do {                                                                       \
-		if (!(condition)) {                                                \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			_exit(1);                                                  \
-		}                                                                  \
-	} while (0)
+#include "../progs/check.h" /* its threads too are the collector's: GC_THREADS */
 
 struct node {
 	struct node *next;
@@ -117,20 +105,19 @@ static void *compute(void *arg)
 int main(void)
 {
 	pthread_t waiting[N_WAITING], allocating[N_ALLOCATING], computing[2];
-	void *result;
 
 	GC_INIT();
 	CHECK(sem_init(&sem, 0, 0) == 0 && pipe(pipe_fds) == 0);
 	for (long i = 0; i < N_WAITING; i++)
-		CHECK(pthread_create(&waiting[i], NULL, wait_with_list, (void *)i) == 0);
+		waiting[i] = start(wait_with_list, (void *)i);
 	for (int i = 0; i < 2; i++)
-		CHECK(pthread_create(&computing[i], NULL, compute, NULL) == 0);
+		computing[i] = start(compute, NULL);
 	while (n_waiting < N_WAITING)
-		usleep(100);
+		sleep_ms(1);
 	for (long i = 0; i < N_ALLOCATING; i++)
-		CHECK(pthread_create(&allocating[i], NULL, allocate, (void *)i) == 0);
+		allocating[i] = start(allocate, (void *)i);
 	for (int i = 0; i < N_ALLOCATING; i++)
-		CHECK(pthread_join(allocating[i], NULL) == 0);
+		join(allocating[i]);
 	for (int i = 0; i < 5; i++)
 		GC_gcollect();
 	pthread_mutex_lock(&mutex);
@@ -141,11 +128,9 @@ int main(void)
 		sem_post(&sem);
 	close(pipe_fds[1]);
 	for (int i = 0; i < 2; i++)
-		CHECK(pthread_join(computing[i], NULL) == 0);
-	for (int i = 0; i < N_WAITING; i++) {
-		CHECK(pthread_join(waiting[i], &result) == 0);
-		check_list(result, 200);
-	}
+		join(computing[i]);
+	for (int i = 0; i < N_WAITING; i++)
+		check_list(join(waiting[i]), 200);
 	CHECK(GC_get_gc_no() > 5);
 	puts("collected");
 	return 0;
