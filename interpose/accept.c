@@ -61,7 +61,7 @@ long io_accept(struct task *t, bool is_point, int fd, struct sockaddr *addr,
 	if (r == ATTEMPT_DOOR)
 		r = attempt_door(&a, SYS_accept4, fd, (long)addr, (long)addr_len, flags,
 				 0, 0);
-	_Atomic uint8_t *hint = r >= 0 ? fd_hint((int)r) : NULL;
+	_Atomic uint16_t *hint = r >= 0 ? fd_hint((int)r) : NULL;
 	if (hint != NULL)
 		atomic_store_explicit(hint, kind, memory_order_relaxed);
 	return attempt_end(&a, r);

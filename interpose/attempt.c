@@ -11,8 +11,6 @@
 /* The kernel's names for what 64-bit programs ask for as SO_RCVTIMEO and SO_SNDTIMEO. */
 enum { RECV_TIMEOUT = 20, SEND_TIMEOUT = 21 };
 
-enum { MEMORY_DEVICES = 1 }; /* the kernel's MEM_MAJOR */
-
 _Atomic bool timeouts_are_used, low_marks_are_used;
 
 /* --- what is known of a descriptor -------------------------------------------------------- */
@@ -28,7 +26,8 @@ bool attempt_looks_nonblocking(struct attempt *a)
 	if (likely(__builtin_ia32_rdtsc() / 64 % 64 != 0) ||
 	    (raw(SYS_fcntl, a->fd, F_GETFL) & O_NONBLOCK))
 		return true;
-	atomic_fetch_and_explicit(a->hint, (uint8_t)~HINT_NONBLOCK, memory_order_relaxed);
+	atomic_fetch_and_explicit(a->hint, (uint16_t)~HINT_NONBLOCK,
+				  memory_order_relaxed);
 	return false;
 }
 
@@ -141,16 +140,7 @@ long attempt_ask(struct attempt *a)
 long attempt_raw_out(struct attempt *a, long nr, long b, long c, long d, long e, long f,
 		     long g)
 {
-	siginfo_t info;
-
-	/* Preempted between the two it would go on in another kernel thread. */
-	task_hold_spin(a->t, 1);
-	long r = raw_call(nr, b, c, d, e, f, g);
-	bool raised = signal_raised_by(a->t, r, &info);
-	task_hold_spin(a->t, -1);
-	if (unlikely(raised))
-		signal_post(a->t, &info);
-	return r;
+	return signal_call(a->t, (long[]){nr, b, c, d, e, f, g});
 }
 
 /* --- the fault injector -------------------------------------------------------------------- */
@@ -202,10 +192,61 @@ const struct iovec *attempt_vector(const struct attempt *a, const struct data *d
  * next must be in earnest. */
 static bool may_refuse(struct attempt *a)
 {
-	a->is_refused = false;
 	a->is_calm =
 	    (raw(SYS_fcntl, a->fd, F_GETFL) & O_NONBLOCK) || ready_events(a) == 0;
 	return !a->is_calm;
+}
+
+/* --- what is foreseen ---------------------------------------------------------------------- */
+
+static unsigned vain_tries(const struct attempt *a)
+{
+	return a->hint == NULL
+		   ? 0
+		   : atomic_load_explicit(a->hint, memory_order_relaxed) & HINT_VAIN;
+}
+
+void attempt_unlearn_vain(struct attempt *a)
+{
+	if (a->hint != NULL)
+		atomic_fetch_and_explicit(a->hint, (uint16_t)~HINT_VAIN,
+					  memory_order_relaxed);
+}
+
+/* Others may count meanwhile: beyond the most it begins at 0 again. */
+static void learn_vain(struct attempt *a)
+{
+	int change =
+	    vain_tries(a) == HINT_VAIN ? HINT_VAIN_ENOUGH - HINT_VAIN : HINT_VAIN_ONE;
+
+	if (a->hint != NULL)
+		atomic_fetch_add_explicit(a->hint, (uint16_t)change,
+					  memory_order_relaxed);
+}
+
+/* The kernel refuses a buffer beyond a process's memory, and looks into vectors, before it
+ * waits. */
+static bool is_plain(const struct data *d)
+{
+	enum { USER_BITS = 47 };
+
+	return d->buf != NULL && (uintptr_t)d->buf >> USER_BITS == 0 &&
+	       ((uintptr_t)d->buf + d->size) >> USER_BITS == 0;
+}
+
+/* Once in a while it is tried all the same, and then counted from there. */
+bool attempt_foresees(struct attempt *a, const struct data *d)
+{
+	unsigned vain = vain_tries(a);
+
+	/* Who listens waits to accept, and is not read from. */
+	if (a->has_waited || !is_plain(d) ||
+	    (a->is_socket && attempt_knows(a, HINT_LISTENS)))
+		return false;
+	a->is_foreseen = vain >= HINT_VAIN_ENOUGH && vain < HINT_VAIN;
+	if (unlikely(shake_io))
+		a->is_foreseen = shake_number() % 2 != 0;
+	return a->is_foreseen;
 }
 
 /* --- waiting ------------------------------------------------------------------------------ */
@@ -268,10 +309,13 @@ static bool is_orphaned(void)
 static bool is_in_background(int fd)
 {
 	pid_t foreground = 0;
+	int packets;
 
-	/* It fails for what is not the process's own terminal. */
+	/* It fails for what is not the process's own terminal; but for the master of a
+	 * pseudoterminal it tells the slave's.  Only a master knows packet mode. */
 	return raw(SYS_ioctl, fd, TIOCGPGRP, &foreground) == 0 &&
-	       foreground != raw(SYS_getpgid, 0);
+	       foreground != raw(SYS_getpgid, 0) &&
+	       raw(SYS_ioctl, fd, TIOCGPKT, &packets) != 0;
 }
 
 /*
@@ -310,12 +354,12 @@ static void set_cancel_point(const struct attempt *a, bool on)
 		task_set_cancel_point(a->t, on && !ext->cancel_disabled && !ext->exiting);
 }
 
-/* Whether the call waits at all: what its flags and options say when it begins to. */
+/* Whether the call waits at all: what its flags and options say when it begins to.  0: it
+ * does. */
 static long first_wait(struct attempt *a)
 {
 	long flags;
 
-	a->has_waited = true;
 	if (task_is_bound(a->t))
 		return ATTEMPT_DOOR;
 	flags = raw(SYS_fcntl, a->fd, F_GETFL);
@@ -323,10 +367,14 @@ static long first_wait(struct attempt *a)
 		return flags;
 	if (flags & O_NONBLOCK) {
 		attempt_learn(a, HINT_NONBLOCK);
-		return -EAGAIN;
+		attempt_unlearn_vain(a);
+		return a->has_begun ? -EAGAIN : ATTEMPT_AGAIN;
 	}
+	if (a->events == POLLIN)
+		learn_vain(a);
+	a->has_waited = true;
 	a->deadline = socket_deadline(a);
-	return ATTEMPT_AGAIN;
+	return 0;
 }
 
 /*
@@ -355,11 +403,16 @@ long attempt_wait(struct attempt *a)
 
 	if (unlikely(a->is_refused) && !may_refuse(a))
 		return ATTEMPT_AGAIN;
-	if (!a->has_waited && (r = first_wait(a)) != ATTEMPT_AGAIN)
+	a->has_begun = a->has_begun || !(a->is_foreseen || a->is_refused);
+	a->is_foreseen = a->is_refused = false;
+	if (!a->has_waited && (r = first_wait(a)) != 0)
 		return r;
-	if (unlikely(signal_handlers_run(a->t) != a->handlers) &&
-	    is_ended(a, a->deadline != NO_DEADLINE))
-		return -EINTR;
+	if (unlikely(signal_handlers_run(a->t) != a->handlers)) {
+		if (!a->has_begun)
+			return ATTEMPT_AGAIN;
+		if (is_ended(a, a->deadline != NO_DEADLINE))
+			return -EINTR;
+	}
 	set_cancel_point(a, true);
 	if (unlikely(shake_io) && shake_number() % 4 == 0)
 		r = -EINTR;
@@ -367,6 +420,9 @@ long attempt_wait(struct attempt *a)
 		r = fd_wait(a->fd, a->events, a->generation, a->deadline);
 	bool is_cancelled = task_cancel_wanted(a->t);
 	set_cancel_point(a, false);
+	/* What was there before the signal or the deadline is the call's answer. */
+	if ((r == -EINTR || r == -ETIMEDOUT) && !a->has_begun && !is_cancelled)
+		return ATTEMPT_AGAIN;
 	switch (r) {
 	case 0:
 		return look_again(a);
@@ -386,17 +442,23 @@ long attempt_wait(struct attempt *a)
 long attempt_door(struct attempt *a, long nr, long b, long c, long d, long e, long f,
 		  long g)
 {
-	bool begun = a->has_waited, is_cancelled;
+	bool begun = a->has_begun, is_cancelled;
 	long r;
 
 	do {
 		set_cancel_point(a, true);
-		r = kernel_try(&begun, nr, b, c, d, e, f, g);
+		r = kernel_whole(a->t, &begun, nr, b, c, d, e, f, g);
 		is_cancelled = task_cancel_wanted(a->t);
 		set_cancel_point(a, false);
 	} while (r == -EINTR && !is_cancelled &&
 		 !(is_ended(a, socket_timeout(a) != 0) && begun));
 	return r;
+}
+
+bool attempt_may_go_on(struct attempt *a)
+{
+	return kernel_was_cut(a->t) && signal_handlers_run(a->t) == a->handlers &&
+	       !task_cancel_wanted(a->t);
 }
 
 long attempt_by_door(struct task *t, bool is_point, int fd, short events, long nr, long c,

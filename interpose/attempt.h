@@ -7,7 +7,9 @@
  *    without touching O_NONBLOCK, which other processes may share: MSG_DONTWAIT for
  *    sockets, RWF_NOWAIT for what else understands it, poll without a timeout for the rest;
  * 2. takes EAGAIN for its answer if the program itself set O_NONBLOCK;
- * 3. parks until the descriptor is ready, and tries again;
+ * 3. parks until the descriptor is ready, and tries again.  Where the last first tries were
+ *    all in vain, as in a thread that answers and then waits for the next question, it parks
+ *    without having tried;
  * 4. goes through the kernel door where that can't be: regular files, bound tasks.
  *
  *	attempt_begin(&a, t, fd, POLLIN, is_point);
@@ -28,7 +30,7 @@
 #define ATTEMPT_AGAIN (LONG_MIN + 1) /* try again */
 
 /*
- * What was found out about a descriptor, in the byte that the runtime keeps for it.  It may
+ * What was found out about a descriptor, in the bits that the runtime keeps for it.  It may
  * be that of a file which was closed behind our back: so it only says what to try first.
  */
 enum {
@@ -48,19 +50,27 @@ enum {
 	HINT_WAITS_FOR_EVER_OUT = 64,
 	HINT_NONBLOCK =
 	    128, /* the program has set O_NONBLOCK: the kernel answers at once */
+	/* A count, in the topmost bits: first tries to read that were in vain, without one
+	 * that was not; from VAIN_ENOUGH on also those that were foreseen to be. */
+	HINT_VAIN_ONE = 1 << 11,
+	HINT_VAIN_ENOUGH = 4 * HINT_VAIN_ONE,
+	HINT_VAIN = 31 * HINT_VAIN_ONE,
 };
+
+enum { MEMORY_DEVICES = 1 }; /* the kernel's MEM_MAJOR */
 
 struct attempt {
 	struct task *t;
-	_Atomic uint8_t *hint; /* NULL: nothing is kept for such a number */
+	_Atomic uint16_t *hint; /* NULL: nothing is kept for such a number */
 	int fd;
 	short events;  /* to wait for: POLLIN or POLLOUT */
 	bool is_point; /* of cancellation */
 	bool is_socket;
 	bool has_waited;
-	bool
-	    is_refused; /* PGREEN_SHAKE=io: the last try was only told that it must wait */
-	bool is_calm;   /* no more of that */
+	bool has_begun;   /* natively it waits by now: a try in earnest was in vain */
+	bool is_foreseen; /* the last was not made, since it would be in vain */
+	bool is_refused;  /* nor that one, for PGREEN_SHAKE=io */
+	bool is_calm;     /* no more of that */
 	uint8_t n_fruitless;
 	uint32_t generation; /* of fd */
 	uint32_t handlers;   /* that had run */
@@ -87,6 +97,12 @@ static inline long raw_call(long nr, long a, long b, long c, long d, long e, lon
 #define RAW_ARGS_(nr, a, b, c, d, e, f, ...) \
 	raw_call(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define raw(...) RAW_ARGS_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+
+static inline bool attempt_knows(const struct attempt *a, unsigned bit)
+{
+	return a->hint != NULL &&
+	       (atomic_load_explicit(a->hint, memory_order_relaxed) & bit) != 0;
+}
 
 /* --- the steps --------------------------------------------------------------------------- */
 
@@ -123,17 +139,27 @@ static inline long attempt_run(struct attempt *a, long (*once)(struct attempt *,
 	return r;
 }
 
+/* The first try has succeeded: the next is not foreseen to be in vain. */
+void attempt_unlearn_vain(struct attempt *a);
+
 /* The call itself, or what is left of it, by the kernel door. */
 long attempt_door(struct attempt *a, long nr, long b, long c, long d, long e, long f,
 		  long g);
+
+/* Whether what the door has just answered may be less than was asked for only because our
+ * own signal came: then the call goes on. */
+bool attempt_may_go_on(struct attempt *a);
 
 /* What the call returns, with r for its last part.  A pending cancel acts here if it ended
  * the call, and nothing is lost by it.  It may have been the cancel also where the descriptor
  * is closed: who cancels and then closes it did the one before the other. */
 static inline long attempt_end(struct attempt *a, long r)
 {
-	if (likely(r >= 0))
+	if (likely(r >= 0)) {
+		if (!a->has_waited && a->events == POLLIN && attempt_knows(a, HINT_VAIN))
+			attempt_unlearn_vain(a);
 		return (long)a->done + r;
+	}
 	if (a->done > 0)
 		return (long)a->done;
 	if ((r == -EINTR || r == -EBADF) && a->is_point)
@@ -156,12 +182,6 @@ long attempt_by_door(struct task *t, bool is_point, int fd, short events, long n
 
 /* KIND_STREAM and so on; asks the kernel if it is not known. */
 unsigned attempt_kind(struct attempt *a);
-
-static inline bool attempt_knows(const struct attempt *a, unsigned bit)
-{
-	return a->hint != NULL &&
-	       (atomic_load_explicit(a->hint, memory_order_relaxed) & bit) != 0;
-}
 
 /* The program's own O_NONBLOCK was met here: then the call itself is enough, by the door, and
  * need not be asked about when it says EAGAIN.  Looked at again now and then: other processes
@@ -250,5 +270,10 @@ static inline bool data_is_part(const struct data *d, long r)
 
 /* Its first size bytes have been moved. */
 void data_advance(struct data *d, size_t size);
+
+/* Whether a try to read into d would be in vain, as things have gone lately: the caller says
+ * EAGAIN without it.  It may be wrong: then the wait is a short one.  But only of a call that
+ * waits before it says anything else: what is no good, or asks for nothing, is tried. */
+bool attempt_foresees(struct attempt *a, const struct data *d);
 
 #endif

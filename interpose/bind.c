@@ -77,22 +77,29 @@ void native_look(struct task *t)
 
 /* --- namespaces, credentials, execution domain ---------------------------------------------- */
 
+/* Some namespaces are for processes with one thread only: the runtime goes to sleep for that
+ * if the caller is its only task. */
+static long enter_namespace(struct task *t, long nr, long a, long b)
+{
+	long r = task_bind_call(t, nr, a, b, 0, 0, 0);
+
+	return r == -EINVAL && runtime_rest(t) ? task_bind_call(t, nr, a, b, 0, 0, 0) : r;
+}
+
 EXPORT int unshare(int flags)
 {
 	struct task *t = task_self();
 
-	return t == NULL
-		   ? real.unshare(flags)
-		   : (int)ret_errno(task_bind_call(t, SYS_unshare, flags, 0, 0, 0, 0));
+	return t == NULL ? real.unshare(flags)
+			 : (int)ret_errno(enter_namespace(t, SYS_unshare, flags, 0));
 }
 
 EXPORT int setns(int fd, int type)
 {
 	struct task *t = task_self();
 
-	return t == NULL
-		   ? real.setns(fd, type)
-		   : (int)ret_errno(task_bind_call(t, SYS_setns, fd, type, 0, 0, 0));
+	return t == NULL ? real.setns(fd, type)
+			 : (int)ret_errno(enter_namespace(t, SYS_setns, fd, type));
 }
 
 EXPORT int capset(cap_user_header_t header, const cap_user_data_t data)
@@ -395,13 +402,15 @@ bool bind_call(struct task *t, long nr, const long a[6], long *result)
 	case SYS_setresgid:
 	case SYS_setgroups: /* of this thread alone, unlike libc's functions */
 	case SYS_capset:
-	case SYS_unshare:
-	case SYS_setns:
 	case SYS_iopl:
 	case SYS_ioperm:
 	case SYS_set_mempolicy:
 	case SYS_landlock_restrict_self:
 		*result = call_here(t, nr, a);
+		return true;
+	case SYS_unshare:
+	case SYS_setns:
+		*result = enter_namespace(t, nr, a[0], a[1]);
 		return true;
 	case SYS_setfsuid:
 	case SYS_setfsgid:

@@ -11,12 +11,14 @@
 
 /* --- through the functions of libc's names ------------------------------------------------- */
 
-/* Those are cancellation points. */
+/* Those are cancellation points.  Under the asynchronous type everything is one. */
 static int begin_uncancelled(void)
 {
 	int state;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	if (task_ext(task_self())->cancel_async)
+		pthread_setcancelstate(state, NULL);
 	return state;
 }
 

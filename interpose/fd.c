@@ -29,7 +29,7 @@
 /* What was known of the number was known of another file. */
 static int fresh(long fd)
 {
-	_Atomic uint8_t *hint = fd >= 0 ? fd_hint((int)fd) : NULL;
+	_Atomic uint16_t *hint = fd >= 0 ? fd_hint((int)fd) : NULL;
 
 	if (hint != NULL)
 		atomic_store_explicit(hint, 0, memory_order_relaxed);
@@ -100,10 +100,10 @@ ALIAS(creat64, creat);
 /* O_NONBLOCK may be another than is known. */
 static void flags_change(int fd)
 {
-	_Atomic uint8_t *hint = fd_hint(fd);
+	_Atomic uint16_t *hint = fd_hint(fd);
 
 	if (hint != NULL)
-		atomic_fetch_and_explicit(hint, (uint8_t)~HINT_NONBLOCK,
+		atomic_fetch_and_explicit(hint, (uint16_t)~HINT_NONBLOCK,
 					  memory_order_relaxed);
 }
 

@@ -34,7 +34,8 @@ static long read_other(struct attempt *a, const struct data *d, unsigned kind)
 	int n = v == &one ? 1 : d->n;
 	long r;
 
-	if (!attempt_knows(a, HINT_ASK_IN)) {
+	/* A vector is looked at before that is refused: one of nothing does not wait. */
+	if (!attempt_knows(a, HINT_ASK_IN) || d->buf == NULL) {
 		r = raw(SYS_preadv2, a->fd, v, n, -1, 0, RWF_NOWAIT);
 		if (likely(r != -EOPNOTSUPP && r != -ENOSYS))
 			return r;
@@ -66,7 +67,7 @@ static long read_once(struct attempt *a, void *call)
 	if (kind == KIND_FILE || attempt_is_nonblocking(a) ||
 	    (a->is_socket && socket_has_low_mark(a)))
 		return ATTEMPT_DOOR;
-	if (attempt_is_refused(a))
+	if (attempt_is_refused(a) || (kind <= KIND_PIPE && attempt_foresees(a, d)))
 		return -EAGAIN;
 	if (!a->is_socket || d->buf == NULL)
 		return read_other(a, d, kind);
@@ -164,7 +165,7 @@ static long write_other(struct attempt *a, struct data *d, unsigned kind)
 	int n = v == &one ? 1 : d->n;
 	long r;
 
-	if (!attempt_knows(a, HINT_ASK_OUT)) {
+	if (!attempt_knows(a, HINT_ASK_OUT) || d->buf == NULL) {
 		r = attempt_raw_out(a, SYS_pwritev2, a->fd, (long)v, n, -1, 0,
 				    RWF_NOWAIT);
 		if (likely(r != -EOPNOTSUPP && r != -ENOSYS))
@@ -220,7 +221,7 @@ static long write_once(struct attempt *a, void *call)
 	return write_once(a, call);
 }
 
-/* What is written to streams and pipes is written whole, however long it takes. */
+/* What is written to streams, pipes and terminals is written whole, however long it takes. */
 static bool goes_on(struct attempt *a, const struct data *d, long r)
 {
 	unsigned kind;
@@ -228,7 +229,8 @@ static bool goes_on(struct attempt *a, const struct data *d, long r)
 	if (d->n == 0 && likely((size_t)r == d->size))
 		return false;
 	kind = attempt_kind(a);
-	return (kind == KIND_STREAM || kind == KIND_PIPE) && (size_t)r < data_size(d);
+	return (kind == KIND_STREAM || kind == KIND_PIPE || kind == KIND_TERMINAL) &&
+	       (size_t)r < data_size(d);
 }
 
 static long write_by_door(struct attempt *a, const struct data *d)
@@ -249,7 +251,7 @@ static long write_data(struct task *t, bool is_point, int fd, struct data d)
 		r = attempt_run(&a, write_once, &d);
 		if (r == ATTEMPT_DOOR) {
 			r = write_by_door(&a, &d);
-			if (!data_is_part(&d, r))
+			if (!data_is_part(&d, r) && !attempt_may_go_on(&a))
 				break;
 		}
 		if (r <= 0 || !goes_on(&a, &d, r))

@@ -25,7 +25,7 @@ static long read_rest(int fd, const struct iovec *v, int n, off_t offset, size_t
 }
 
 /* -ENOSYS: one for the door. */
-static long read_cached(int fd, _Atomic uint8_t *hint, const struct iovec *v, int n,
+static long read_cached(int fd, _Atomic uint16_t *hint, const struct iovec *v, int n,
 			off_t offset)
 {
 	const struct data all = {.v = v, .n = n};
@@ -46,7 +46,7 @@ static long read_cached(int fd, _Atomic uint8_t *hint, const struct iovec *v, in
 static ssize_t read_at(struct task *t, int fd, long nr, long what, long count,
 		       const struct iovec *v, int n, off_t offset)
 {
-	_Atomic uint8_t *hint = fd_hint(fd);
+	_Atomic uint16_t *hint = fd_hint(fd);
 	long r = -ENOSYS;
 
 	cancel_test(t);

@@ -34,7 +34,7 @@ static void count_fork(void)
 
 __attribute__((constructor)) static void watch_fork(void)
 {
-	pthread_atfork(NULL, NULL, count_fork);
+	at_fork(NULL, NULL, count_fork);
 }
 
 static inline _Atomic int *word_of(pthread_once_t *once)

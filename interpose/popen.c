@@ -9,6 +9,8 @@
 
 #include "io.h"
 
+#include <wchar.h>
+
 struct shell_pipe {
 	struct shell_pipe *next;
 	FILE *f;
@@ -98,6 +100,8 @@ static FILE *open_pipe(struct shell_pipe *p, const char *command, struct mode m)
 			real.fclose(p->f);
 		else if (!m.closes_on_exec)
 			real.fcntl(ours, F_SETFD, 0);
+		if (r == 0)
+			fwide(p->f, -1); /* POSIX: it is byte-oriented */
 	}
 	close(theirs);
 	errno = r;
@@ -164,6 +168,8 @@ bool popen_close(FILE *f, int *status)
 	while (r == -EINTR);
 	if (r < 0)
 		*status = (int)ret_errno(r);
+	else
+		child_ended(task_self());
 	return true;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * popen.h: what close.c and process.c need of popen.c.
+ * popen.h: what close.c and process.c need of popen.c, and popen.c of process.c.
  */
 #ifndef PGREEN_POPEN_H
 #define PGREEN_POPEN_H
@@ -9,6 +9,10 @@
 
 /* If f is a pipe to a shell: closes it, waits for the shell and tells its status. */
 bool popen_close(FILE *f, int *status);
+
+/* The kernel has told the caller that a child has ended: returns when what the child sent
+ * before, and its SIGCHLD, have been handled if the caller is main.  Keeps errno. */
+void child_ended(struct task *t);
 
 /* Around fork: the child shall find nobody in the middle of popen(). */
 void popen_before_fork(void);

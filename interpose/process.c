@@ -2,7 +2,7 @@
 /*
  * process.c: fork, exec, spawn and wait.
  *
- * fork is libc's own.  The runtime is told of the child by a handler of pthread_atfork that
+ * fork is libc's own.  The runtime is told of the child by a handler of at_fork() that
  * is registered before all others: so in the child it runs first, and the program's handlers
  * find a runtime that knows itself to be alone.  It also serves the forks inside libc
  * (daemon, forkpty).
@@ -48,7 +48,7 @@ static void first_in_child(void)
 
 __attribute__((constructor)) static void watch_fork(void)
 {
-	pthread_atfork(prepare, popen_after_fork, first_in_child);
+	at_fork(prepare, popen_after_fork, first_in_child);
 }
 
 EXPORT pid_t fork(void)
@@ -405,6 +405,7 @@ static int shell(struct task *t, const char *line)
 	shells_leave();
 	signal_set_mask(t, mask);
 	cancel_leave(t, false);
+	child_ended(t);
 	errno = error;
 	return status;
 }
@@ -420,10 +421,27 @@ EXPORT int system(const char *line)
 
 /* --- wait ------------------------------------------------------------------------------ */
 
+/* What a child sent before it ended, and its SIGCHLD, came before it could be waited for.
+ * Natively main, which the kernel asks first, runs their handlers before its wait returns,
+ * and may have freed after it what they use. */
+void child_ended(struct task *t)
+{
+	int error = errno;
+
+	if (task_is_main(t))
+		signal_settle_mains(t);
+	errno = error;
+}
+
 static pid_t wait_for(struct task *t, pid_t pid, int *status, int options,
 		      struct rusage *usage)
 {
-	return kernel_point(t, SYS_wait4, pid, (long)status, options, (long)usage, 0, 0);
+	pid_t r =
+	    kernel_point(t, SYS_wait4, pid, (long)status, options, (long)usage, 0, 0);
+
+	if (r > 0)
+		child_ended(t);
+	return r;
 }
 
 EXPORT pid_t wait(int *status)
@@ -465,5 +483,9 @@ EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 
 	if (t == NULL)
 		return real.waitid(type, id, info, options);
-	return kernel_point(t, SYS_waitid, type, id, (long)info, options, 0, 0);
+	int r = kernel_point(t, SYS_waitid, type, id, (long)info, options, 0, 0);
+	/* With WNOHANG there may be none: the kernel tells of process 0 then. */
+	if (r == 0 && (info == NULL || info->si_pid != 0))
+		child_ended(t);
+	return r;
 }

@@ -55,6 +55,7 @@ struct object {
 	const uint32_t *gnu_hash;
 	const Elf64_Half *versions; /* NULL: no symbol has one */
 	const char *definitions;    /* its list of Elf64_Verdef, NULL if it has none */
+	Elf64_Addr soname;          /* where in strings, 0 if it has none */
 };
 
 extern Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
@@ -86,6 +87,9 @@ static bool object_read(struct object *o, Elf64_Addr base, const Elf64_Dyn *d)
 			break;
 		case DT_VERDEF:
 			o->definitions = at;
+			break;
+		case DT_SONAME:
+			o->soname = d->d_un.d_val;
 			break;
 		}
 	}
@@ -220,6 +224,22 @@ bool real_is_loaded(const char *function)
 		    object_lookup(&o, function, NULL))
 			return true;
 	return false;
+}
+
+void *real_in_libc(const char *function)
+{
+	const struct link_map *m = _r_debug.r_map;
+	struct object o;
+
+	for (; m; m = m->l_next) {
+		if (!object_read(&o, m->l_addr, m->l_ld) ||
+		    !is_same(o.strings + o.soname, "libc.so.6"))
+			continue;
+		const Elf64_Sym *s = object_lookup(&o, function, NULL);
+
+		return s ? symbol_address(&o, s) : NULL;
+	}
+	return NULL;
 }
 
 const char *real_init(void)

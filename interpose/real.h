@@ -179,6 +179,13 @@ extern struct real real __attribute__((visibility("hidden")));
  */
 const char *real_init(void) __attribute__((visibility("hidden")));
 
+/*
+ * The address of libc's own function, whatever another preloaded library has put in front of
+ * it; NULL if libc has none of this name.  For what is called on a worker's stack, where the
+ * thread-locals of other libraries are not.
+ */
+void *real_in_libc(const char *function) __attribute__((visibility("hidden")));
+
 /* Whether some object of the process has a function of this name for others. */
 _Bool real_is_loaded(const char *function) __attribute__((visibility("hidden")));
 

@@ -394,7 +394,8 @@ static long send_info(struct task *t, const siginfo_t *info)
 	/* Nobody can catch these: they are the process's, whomever they are sent to. */
 	if (sig == SIGKILL || sig == SIGSTOP)
 		return real.kill(getpid(), sig) == 0 ? 0 : -errno;
-	if (task_kernel_tid(t) != task_tid(t))
+	/* What main's kernel thread had pending would stay there when the runtime wakes. */
+	if (task_kernel_tid(t) != task_tid(t) || task_rests(t))
 		return signal_post(t, info);
 	/* The kernel delivers to an adopted task.  It writes SI_TKILL itself or not at all. */
 	long r = info->si_code == SI_TKILL ? real.tgkill(getpid(), task_tid(t), sig)
@@ -439,6 +440,10 @@ EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)
 {
 	if (task_self() == NULL)
 		return real.pthread_sigqueue(thread, sig, value);
+	struct task *t = task_of(thread);
+	/* Unlike pthread_kill's. */
+	if (t != NULL && task_is_done(t))
+		return ESRCH;
 	siginfo_t info = info_of(sig, SI_QUEUE);
 	info.si_value = value;
 	return send_to_thread(thread, &info);
@@ -477,13 +482,15 @@ EXPORT int tgkill(pid_t process, pid_t tid, int sig)
 
 /*
  * Whether a signal to the own process goes straight to the caller.  If the caller does not
- * block it, POSIX wants it delivered before kill() returns, and the kernel would give it to
- * a kernel thread that runs other tasks.
+ * block it, and nobody else takes it, POSIX wants it delivered before kill() returns, and the
+ * kernel would give it to a kernel thread that runs other tasks.  Main comes first, as
+ * natively: many a program sends itself a signal to end main's wait.
  */
 static bool is_served_here(struct task *t, int sig)
 {
 	return sig != SIGKILL && sig != SIGSTOP &&
-	       !(signal_get_mask(t) & SIGNAL_BIT(sig));
+	       !(signal_get_mask(t) & SIGNAL_BIT(sig)) &&
+	       (task_is_main(t) || !signal_is_mains(sig));
 }
 
 long signal_sent(struct task *t, int sig, long r)

@@ -44,6 +44,19 @@ static bool wants_rest(struct attempt *a, int flags, long r, size_t size)
 	return raw(SYS_ioctl, a->fd, SIOCATMARK, &at_mark) != 0 || !at_mark;
 }
 
+/* Some say at once that it is no socket, or that they do not know the flags. */
+static bool foresees(struct attempt *a, const struct receive *c)
+{
+	/* Most often there is nothing to foresee, and no need to ask what it is. */
+	if (!attempt_knows(a, HINT_VAIN) && likely(!shake_io))
+		return false;
+	unsigned kind = attempt_kind(a);
+
+	a->is_socket = true;
+	return (kind == KIND_STREAM || (kind <= KIND_SEQPACKET && c->flags == 0)) &&
+	       attempt_foresees(a, &c->d);
+}
+
 static long recv_once(struct attempt *a, void *call)
 {
 	const struct receive *c = call;
@@ -52,7 +65,7 @@ static long recv_once(struct attempt *a, void *call)
 	a->is_socket = true;
 	if (attempt_is_nonblocking(a) || socket_has_low_mark(a))
 		return ATTEMPT_DOOR;
-	if (attempt_is_refused(a))
+	if (attempt_is_refused(a) || foresees(a, c))
 		return -EAGAIN;
 	if (unlikely(shake_io))
 		size = attempt_shaken_size(a, size);
@@ -71,18 +84,24 @@ long io_recv(struct task *t, bool is_point, int fd, void *buf, size_t n, int fla
 	attempt_begin(&a, t, fd, POLLIN, is_point);
 	if (flags & NEVER_WAIT_IN)
 		return raw(SYS_recvfrom, fd, buf, n, flags, addr, addr_len);
-	if (unlikely((flags & MSG_WAITALL) && (flags & MSG_PEEK)))
-		r = ATTEMPT_DOOR; /* what is peeked at leaves the socket ready */
-	else
-		r = attempt_run(&a, recv_once, &c);
-	while (wants_rest(&a, flags, r, c.d.size)) {
+	/* What is peeked at leaves the socket ready, and is there again next time. */
+	bool looks = unlikely((flags & MSG_WAITALL) && (flags & MSG_PEEK));
+	for (;;) {
+		r = looks ? ATTEMPT_DOOR : attempt_run(&a, recv_once, &c);
+		if (r == ATTEMPT_DOOR) {
+			r = attempt_door(&a, SYS_recvfrom, fd, (long)c.d.buf,
+					 (long)c.d.size, flags, (long)addr,
+					 (long)addr_len);
+			if (!attempt_may_go_on(&a))
+				break;
+		}
+		if (!wants_rest(&a, flags, r, c.d.size))
+			break;
+		if (looks)
+			continue;
 		attempt_moved(&a, (size_t)r);
 		data_advance(&c.d, (size_t)r);
-		r = attempt_run(&a, recv_once, &c);
 	}
-	if (r == ATTEMPT_DOOR)
-		r = attempt_door(&a, SYS_recvfrom, fd, (long)c.d.buf, (long)c.d.size,
-				 flags, (long)addr, (long)addr_len);
 	return attempt_end(&a, r);
 }
 
@@ -172,7 +191,7 @@ static long recvmsg_rest(struct attempt *a, struct msghdr *msg, int flags, long 
 		if (r == ATTEMPT_DOOR) {
 			r = attempt_door(a, SYS_recvmsg, a->fd, (long)&rest, flags, 0, 0,
 					 0);
-			if (!data_is_part(&d, r))
+			if (!data_is_part(&d, r) && !attempt_may_go_on(a))
 				break;
 		}
 	}
@@ -189,14 +208,25 @@ long io_recvmsg(struct task *t, bool is_point, int fd, struct msghdr *msg, int f
 	if (flags & NEVER_WAIT_IN)
 		return raw(SYS_recvmsg, fd, msg, flags);
 	/* A second part would overwrite what came with the first. */
-	if (unlikely(flags & MSG_WAITALL) &&
-	    ((flags & MSG_PEEK) || msg->msg_controllen != 0 || msg->msg_name != NULL))
+	bool is_over =
+	    unlikely(flags & MSG_WAITALL) &&
+	    ((flags & MSG_PEEK) || msg->msg_controllen != 0 || msg->msg_name != NULL);
+	if (is_over)
 		r = ATTEMPT_DOOR;
 	else
 		r = attempt_run(&a, recvmsg_once, &c);
-	if (r == ATTEMPT_DOOR)
-		r = attempt_door(&a, SYS_recvmsg, fd, (long)msg, flags, 0, 0, 0);
-	else if (unlikely(flags & MSG_WAITALL) && r > 0)
+	if (r == ATTEMPT_DOOR) {
+		struct data d = data_of_msg(msg);
+		bool again;
+
+		do {
+			r = attempt_door(&a, SYS_recvmsg, fd, (long)msg, flags, 0, 0, 0);
+			again = attempt_may_go_on(&a);
+		} while (again && (flags & MSG_PEEK) &&
+			 wants_rest(&a, flags, r, data_size(&d)));
+		is_over = is_over || !again;
+	}
+	if (unlikely(flags & MSG_WAITALL) && r > 0 && !is_over)
 		r = recvmsg_rest(&a, msg, flags, r);
 	return attempt_end(&a, r);
 }
@@ -251,16 +281,21 @@ long io_send(struct task *t, bool is_point, int fd, const void *buf, size_t n, i
 	if (flags & MSG_DONTWAIT)
 		return attempt_raw_out(&a, SYS_sendto, fd, (long)buf, (long)n, flags,
 				       (long)addr, addr_len);
-	r = unlikely(flags & WHOLE_OUT) ? ATTEMPT_DOOR : attempt_run(&a, send_once, &c);
-	/* Only a stream takes part of it. */
-	while (r > 0 && unlikely((size_t)r < c.d.size)) {
+	bool by_door = unlikely(flags & WHOLE_OUT);
+	for (;;) {
+		r = by_door ? ATTEMPT_DOOR : attempt_run(&a, send_once, &c);
+		if (r == ATTEMPT_DOOR) {
+			r = attempt_door(&a, SYS_sendto, fd, (long)c.d.buf,
+					 (long)c.d.size, flags, (long)addr, addr_len);
+			if (by_door || !attempt_may_go_on(&a))
+				break;
+		}
+		/* Only a stream takes part of it. */
+		if (r <= 0 || likely((size_t)r == c.d.size))
+			break;
 		attempt_moved(&a, (size_t)r);
 		data_advance(&c.d, (size_t)r);
-		r = attempt_run(&a, send_once, &c);
 	}
-	if (r == ATTEMPT_DOOR)
-		r = attempt_door(&a, SYS_sendto, fd, (long)c.d.buf, (long)c.d.size, flags,
-				 (long)addr, addr_len);
 	return attempt_end(&a, r);
 }
 
@@ -316,7 +351,7 @@ static long sendmsg_rest(struct attempt *a, const struct msghdr *msg, int flags,
 		if (r == ATTEMPT_DOOR) {
 			r = attempt_door(a, SYS_sendmsg, a->fd, (long)&rest, flags, 0, 0,
 					 0);
-			if (!data_is_part(&d, r))
+			if (!data_is_part(&d, r) && !attempt_may_go_on(a))
 				break;
 		}
 	}
@@ -334,15 +369,16 @@ static long send_message(struct task *t, bool is_point, int fd, const struct msg
 	attempt_begin(&a, t, fd, POLLOUT, is_point);
 	if (flags & MSG_DONTWAIT)
 		return attempt_raw_out(&a, SYS_sendmsg, fd, (long)msg, flags, 0, 0, 0);
+	bool by_door = unlikely(flags & WHOLE_OUT), is_over = false;
 	if (skip > 0)
 		r = (long)skip;
-	else if (unlikely(flags & WHOLE_OUT))
-		r = ATTEMPT_DOOR;
 	else
-		r = attempt_run(&a, sendmsg_once, &c);
-	if (r == ATTEMPT_DOOR)
+		r = by_door ? ATTEMPT_DOOR : attempt_run(&a, sendmsg_once, &c);
+	if (r == ATTEMPT_DOOR) {
 		r = attempt_door(&a, SYS_sendmsg, fd, (long)msg, flags, 0, 0, 0);
-	else if (r > 0)
+		is_over = by_door || !attempt_may_go_on(&a);
+	}
+	if (r > 0 && !is_over)
 		r = sendmsg_rest(&a, msg, flags, r);
 	return attempt_end(&a, r);
 }

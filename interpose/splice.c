@@ -69,13 +69,17 @@ static size_t room_of(int out)
 
 static long send_file(struct task *t, int out, int in, off_t *offset, size_t n)
 {
+	struct attempt whole;
+	bool is_cut = false;
 	size_t done = 0;
 	long r;
 
+	attempt_begin(&whole, t, out, POLLOUT, false);
+	attempt_kind(&whole);
 	do {
 		size_t part = n - done;
 
-		r = wait_for_end(t, false, out, POLLOUT);
+		r = is_cut ? 0 : wait_for_end(t, false, out, POLLOUT);
 		if (r < 0 && r != -EAGAIN)
 			break;
 		size_t room = room_of(out);
@@ -85,8 +89,12 @@ static long send_file(struct task *t, int out, int in, off_t *offset, size_t n)
 				    (long)offset, (long)part, 0, 0);
 		if (r > 0)
 			done += (size_t)r;
-		if (r < (long)part)
-			break; /* the file's end, or the program's O_NONBLOCK */
+		/* A pipe takes what it has room for.  To a socket less went at the file's
+		 * end, for a handler, or for our own signal: then again, and at once, since at
+		 * the end nobody waits for the socket. */
+		is_cut = r > 0 && r < (long)part;
+		if (r <= 0 || (is_cut && !(whole.is_socket && attempt_may_go_on(&whole))))
+			break;
 	} while (done < n);
 	return done > 0 ? (long)done : r;
 }

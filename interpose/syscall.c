@@ -49,7 +49,7 @@ static long call_kernel(struct task *t, long nr, bool by_any, const long a[6])
 	do {
 		handlers = signal_handlers_run(t);
 		signal_take_eintr(t);
-		r = kernel_try(&begun, nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+		r = kernel_whole(t, &begun, nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	} while (r == -EINTR && !(is_interrupted(t, by_any, handlers) && begun));
 	return r;
 }

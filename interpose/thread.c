@@ -102,7 +102,7 @@ static int wake_runtime(void)
 	    .cancel_now = cancel_now,
 	    .asked = sched_asked,
 	    .system_call = serve_system_call,
-	    .clock_gettime = real.clock_gettime,
+	    .clock_gettime = real_in_libc("clock_gettime"),
 	};
 	if (adopted_key == 0)
 		pthread_key_create(&adopted_key, adopted_ends);
@@ -111,7 +111,7 @@ static int wake_runtime(void)
 	if (r == ENOSYS) /* and has said why */
 		runs_native = true;
 	if (r == 0)
-		native_look(self_task);
+		native_look(task_self());
 	return r;
 }
 
@@ -483,6 +483,8 @@ EXPORT int pthread_setname_np(pthread_t id, const char *name)
 		return real.pthread_setname_np(id, name);
 	if (strlen(name) >= NAME_SIZE)
 		return ERANGE;
+	if (task_is_done(t))
+		return ENOENT; /* libc looks for its directory in /proc */
 	thread_set_name(t, name);
 	return 0;
 }
@@ -495,6 +497,8 @@ EXPORT int pthread_getname_np(pthread_t id, char *name, size_t size)
 		return real.pthread_getname_np(id, name, size);
 	if (size < NAME_SIZE)
 		return ERANGE;
+	if (task_is_done(t))
+		return ENOENT;
 	memcpy(name, task_name(t), NAME_SIZE);
 	return 0;
 }

@@ -4,7 +4,10 @@
  *
  * A sanitizer follows each thread's stack and %fs, which would move under its feet.  Go's
  * run-time system multiplexes threads itself, and makes the system calls for it without
- * libc: signal stacks and masks, signals from one of its threads to another.
+ * libc: signal stacks and masks, signals from one of its threads to another.  So does QEMU
+ * where it runs another machine's program: that one's system calls are instructions of
+ * QEMU's, which a signal of the thread must find the thread in, and they name threads by
+ * the kernel's ids.
  */
 #include "unfit.h"
 
@@ -13,11 +16,12 @@
 
 static const struct {
 	const char *function, *says;
-} sanitizers[] = {
+} marks[] = {
     {"__asan_init", "it is built with AddressSanitizer"},
     {"__hwasan_init", "it is built with HWAddressSanitizer"},
     {"__msan_init", "it is built with MemorySanitizer"},
     {"__tsan_init", "it is built with ThreadSanitizer"},
+    {"safe_syscall_base", "it is QEMU, which makes its program's system calls itself"},
 };
 
 /* A note of the program's file: its sizes, the owner's name, and what it says. */
@@ -63,9 +67,9 @@ const char *unfit_reason(void)
 {
 	bool is_go = false;
 
-	for (size_t i = 0; i < sizeof(sanitizers) / sizeof(sanitizers[0]); i++)
-		if (real_is_loaded(sanitizers[i].function))
-			return sanitizers[i].says;
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
+		if (real_is_loaded(marks[i].function))
+			return marks[i].says;
 	dl_iterate_phdr(look_for_go, &is_go);
 	return is_go ? "it is written in Go, which has green threads of its own" : NULL;
 }

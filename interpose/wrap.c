@@ -14,6 +14,14 @@ __attribute__((constructor)) static void init(int argc, char **argv, char **envp
 	config_read(envp);
 }
 
+/* What pthread_atfork calls, with whose the handlers are: nobody's. */
+int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *dso);
+
+void at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void))
+{
+	__register_atfork(before, in_parent, in_child, NULL);
+}
+
 int deadline_at(clockid_t clock, const struct timespec *ts, ns_t *deadline)
 {
 	struct timespec now;
@@ -26,8 +34,8 @@ int deadline_at(clockid_t clock, const struct timespec *ts, ns_t *deadline)
 	if (!timespec_is_valid(ts))
 		return EINVAL;
 	at = timespec_ns(ts);
-	if (clock == CLOCK_REALTIME) {
-		clock_gettime(CLOCK_REALTIME, &now);
+	if (clock == CLOCK_REALTIME || host.clock_gettime != real.clock_gettime) {
+		clock_gettime(clock, &now);
 		ns_t left = at - timespec_ns(&now);
 		*deadline = left <= 0 ? 0 : deadline_in(left);
 		return 0;
@@ -45,7 +53,7 @@ static long call_again(struct task *t, bool always, const long a[7])
 		uint32_t handlers = signal_handlers_run(t);
 
 		signal_take_eintr(t);
-		r = kernel_try(&begun, a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
+		r = kernel_whole(t, &begun, a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
 		if (r != -EINTR || task_cancel_wanted(t))
 			return r;
 		bool ran = signal_handlers_run(t) != handlers;

@@ -109,9 +109,16 @@ static inline ns_t deadline_in(ns_t ns)
 	return ns < INT64_MAX - 1 - now ? now + ns : INT64_MAX - 1;
 }
 
+/* pthread_atfork, but that libc does not drop the handlers when this library is closed: exit()
+ * closes it while other threads may be in fork(), and libc (2.36) then ends the process.  By
+ * constructors. */
+void at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+
 /*
  * The deadline for an absolute time on clock, CLOCK_REALTIME or CLOCK_MONOTONIC (others
- * count as the latter).  *deadline is NO_DEADLINE for a NULL ts.  0 or EINVAL.
+ * count as the latter).  *deadline is NO_DEADLINE for a NULL ts.  0 or EINVAL.  Where another
+ * preloaded library tells the program the time (libfaketime), ts is on its clock, and ours
+ * counts what is left until then.
  */
 int deadline_at(clockid_t clock, const struct timespec *ts, ns_t *deadline);
 
@@ -132,6 +139,11 @@ void cancel_enter_libc(struct task *t);
 void cancel_leave_libc(struct task *t);
 
 /* --- the kernel door ------------------------------------------------------------------------ */
+
+/* As kernel_try() for the caller t, for all that the call was asked for: of what our own
+ * signal has cut short the rest comes as well. */
+long kernel_whole(struct task *t, bool *begun, long nr, long a, long b, long c, long d,
+		  long e, long f);
 
 /* A system call that may block, announced; errno set.  It is made again when a signal
  * handler with SA_RESTART (and nothing else) interrupted it, unless the kernel would not

@@ -63,7 +63,7 @@ void config_read(char **envp)
 	shake_io = (shake & SHAKE_IO) != 0;
 }
 
-/* Some of "preempt", "handoff" and "io", with commas. */
+/* Some of "preempt", "handoff", "io" and "rest", with commas. */
 static int parse_shake(const char *text)
 {
 	int shake = 0;
@@ -76,8 +76,11 @@ static int parse_shake(const char *text)
 		shake |= SHAKE_HAND_OFF;
 	if (strstr(text, "io") != NULL)
 		shake |= SHAKE_IO;
+	if (strstr(text, "rest") != NULL)
+		shake |= SHAKE_REST;
 	if (shake == 0)
-		message("PGREEN_SHAKE wants preempt, handoff, io, or several: ignored");
+		message(
+		    "PGREEN_SHAKE wants preempt, handoff, io, rest, or several: ignored");
 	return shake;
 }
 

@@ -28,6 +28,7 @@ enum shake {
 	SHAKE_PREEMPT = 1,  /* preempt at every chance */
 	SHAKE_HAND_OFF = 2, /* hand processors off at every chance */
 	SHAKE_IO = 4,       /* tries of door 2 fail, or move less than they could */
+	SHAKE_REST = 8,     /* the runtime goes to sleep as soon as main is alone */
 };
 int config_shake(void);
 

@@ -52,8 +52,8 @@ struct fd_record {
 	struct lock lock;
 	_Atomic uint32_t generation; /* closings that we know of; lock, read without */
 	struct list waiters;         /* oldest first; lock; NULL pointers: never used */
-	bool registered;      /* epoll may know it: which call to try first; lock */
-	_Atomic uint8_t hint; /* interpose's */
+	bool registered;       /* epoll may know it: which call to try first; lock */
+	_Atomic uint16_t hint; /* interpose's */
 } __attribute__((aligned(CACHE_LINE)));
 
 /* One task's wait for one descriptor; on the stack of the task. */
@@ -130,7 +130,7 @@ uint32_t fd_generation(int fd)
 	return r != NULL ? load_relaxed(&r->generation) : 0;
 }
 
-_Atomic uint8_t *fd_hint(int fd)
+_Atomic uint16_t *fd_hint(int fd)
 {
 	struct fd_record *r = record_of(fd);
 
@@ -474,6 +474,17 @@ static int arm_error(int e, struct task **chain)
 	}
 }
 
+/* Enters the runtime for a wait here; NULL, and outside, for a bound task. */
+static struct worker *enter_to_wait(struct task *t)
+{
+	struct worker *w = runtime_enter(t);
+
+	if (likely(!is_bound(t)))
+		return w;
+	runtime_leave(t);
+	return NULL;
+}
+
 int fd_wait(int fd, short events, uint32_t generation, ns_t deadline)
 {
 	struct task *t = task_self();
@@ -483,7 +494,9 @@ int fd_wait(int fd, short events, uint32_t generation, ns_t deadline)
 
 	if (r == NULL || !start())
 		return -EPERM;
-	struct worker *worker = runtime_enter(t);
+	struct worker *worker = enter_to_wait(t);
+	if (unlikely(worker == NULL))
+		return -EPERM;
 	store_relaxed(&t->wait_fd, fd);
 	store_relaxed(&t->wait_events, events);
 	park_queue(t);
@@ -538,8 +551,10 @@ static int wait_for_all(struct fd_waiter *ws, const struct pollfd *fds, unsigned
 {
 	struct task *t = task_self(), *chain = NULL;
 	int error = 0;
-	struct worker *worker = runtime_enter(t);
+	struct worker *worker = enter_to_wait(t);
 
+	if (unlikely(worker == NULL))
+		return -EPERM;
 	store_relaxed(&t->wait_fd, fds[0].fd);
 	store_relaxed(&t->wait_events, fds[0].events);
 	t->wait_fds = fds;
@@ -621,8 +636,9 @@ static void end_waits_of(unsigned first, unsigned last, bool count)
 		else if (count || has_waiters(r))
 			end_waits(r, count, &chain);
 	}
-	if (chain != NULL)
-		sched_push_chain(w, chain);
+	/* The caller goes on, and a bound one has no queue that anybody comes to. */
+	if (chain != NULL && sched_push_chain(w, chain) > 0)
+		sched_kick();
 	runtime_leave(t);
 }
 

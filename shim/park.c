@@ -123,12 +123,15 @@ static struct waiter *follower_of(struct waiter *leader, const struct waiter *w,
 static void enqueue_locked(struct bucket *b, struct waiter *w, const void *addr,
 			   bool front)
 {
-	struct waiter *leader = leader_locked(b, addr);
-
 	w->result = 0;
 	w->leads = false;
 	list_init(&w->peers);
 	store_relaxed(&w->addr, addr);
+	/* At its own word it is alone, and nobody asks who waits there: a chain would only
+	 * be its neighbours' memory to be touched. */
+	if (addr == &task_of_waiter(w)->never)
+		return;
+	struct waiter *leader = leader_locked(b, addr);
 	if (leader == NULL) {
 		lead_locked(b, w);
 		return;
@@ -238,6 +241,18 @@ static void timer_fired(struct timer *timer)
 int timers_fire(struct timer_heap *h, ns_t now)
 {
 	return timer_fire_due(h, now, timer_fired);
+}
+
+void park_rouse(struct task *t)
+{
+	/* Pairs with park_wait(): it sees the attention, or we see it queued. */
+	fence_seq_cst();
+	if (park_cancel(t, -EINTR))
+		return;
+	/* None: it is main, and no worker has come to it yet. */
+	struct worker *w = load_relaxed(&t->worker);
+	if (w != NULL && t != self_task && load_relaxed(&w->current) == t)
+		preempt_worker(w);
 }
 
 bool park_is_wanted(struct task *t)

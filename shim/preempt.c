@@ -166,6 +166,7 @@ bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
 	if (sig != 0)
 		frame->info = *info;
 	uc->uc_mcontext.gregs[REG_RSP] = (greg_t)frame;
+	uc->uc_mcontext.gregs[REG_RBX] = (greg_t)frame; /* for unwinders: its tables */
 	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)preempt_trampoline;
 	/* The direction flag is clear at every call, by the ABI. */
 	uc->uc_mcontext.gregs[REG_EFL] &= ~0x400L;
@@ -232,6 +233,23 @@ static void ask_again(void)
 	sysmon_wake();
 }
 
+static bool is_in_kernel_call(uintptr_t pc)
+{
+	return pc >= (uintptr_t)kernel_call_begin && pc < (uintptr_t)kernel_call_end;
+}
+
+bool kernel_call_refuse(void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	/* %rcx: the instruction syscall leaves there where it returns to, and a call that the
+	 * kernel would restart has been made. */
+	if (!is_in_kernel_call(regs[REG_RIP]) || regs[REG_RCX] == (greg_t)kernel_call_end)
+		return false;
+	regs[REG_RIP] = (greg_t)kernel_call_refused;
+	return true;
+}
+
 void preempt_arrived(struct worker *w)
 {
 	store_relaxed(&w->asked, 0);
@@ -254,17 +272,13 @@ static void handler(int sig, siginfo_t *info, void *context)
 	setid_handle(w);
 	if (t == &w->self)
 		return; /* the scheduler, or sysmon */
-	if (pc >= (uintptr_t)kernel_call_begin && pc < (uintptr_t)kernel_call_end) {
-		/* %rcx: the instruction syscall leaves there where it returns to, and a call
-		 * that the kernel would restart has been made. */
-		bool begun = uc->uc_mcontext.gregs[REG_RCX] == (greg_t)kernel_call_end;
-
-		if (load_relaxed(&t->interrupt))
-			uc->uc_mcontext.gregs[REG_RIP] =
-			    (greg_t)(begun ? kernel_call_interrupted
-					   : kernel_call_refused);
+	if (is_in_kernel_call(pc)) {
+		if (load_relaxed(&t->interrupt) && !kernel_call_refuse(uc))
+			uc->uc_mcontext.gregs[REG_RIP] = (greg_t)kernel_call_interrupted;
 		return;
 	}
+	if (pc == (uintptr_t)kernel_call_end)
+		store_relaxed(&t->was_cut, true);
 	if (load_relaxed(&t->attention) == 0 && !load_relaxed(&w->stray))
 		return;
 	if (load_relaxed(&w->in_runtime) || runtime_owns_pc(pc)) {
@@ -396,6 +410,11 @@ void runtime_leave_slow(struct task *t)
 			/* While it queued nobody could make it look. */
 			want |= load_acquire(&t->attention);
 		}
+	}
+	if (want & ATTEND_REST) {
+		and_acq_rel(&t->attention, ~ATTEND_REST);
+		runtime_rest(t);
+		want |= load_acquire(&t->attention);
 	}
 	if (want & ATTEND_SIGNAL)
 		signal_deliver(t);

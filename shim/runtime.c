@@ -85,6 +85,20 @@ static int init_procs(void)
 	return 0;
 }
 
+/* From now on there are n.  One at a time. */
+static void resize(int n)
+{
+	int ever = sched.n_procs_ever;
+
+	for (int i = ever; i < n; i++) {
+		sched.procs[i].id = i;
+		timer_heap_init(&sched.procs[i].timers);
+	}
+	if (n > ever)
+		store_release(&sched.n_procs_ever, n);
+	sched_resize(sched.n_procs, n);
+}
+
 static void measure_tsc(void)
 {
 	/* As long as waking the runtime takes anyway: good to a few parts in a thousand. */
@@ -138,7 +152,8 @@ static void sysmon_thread(void *arg)
 	sysmon_loop();
 }
 
-/* In a forked child the first kernel thread is the bound main task's: sysmon gets its own. */
+/* In a forked child, or when main stays bound where it rested, the first kernel thread is the
+ * main task's: sysmon gets its own. */
 static int spawn_sysmon(void)
 {
 	struct worker *w = &sysmon_worker;
@@ -165,11 +180,66 @@ static int prepare_machine(void)
 	return preempt_init();
 }
 
+/* GOMAXPROCS may have been set meanwhile, and what the first kernel thread is allowed. */
+static void adopt_settings(void)
+{
+	int n = config_gomaxprocs();
+
+	sched.priority = sys_own_priority();
+	sched.n_cpus = config_cpus();
+	if (n != sched.n_procs)
+		resize(n);
+}
+
+/* As the first pthread_create wakes the runtime, if main floats; else as one in a forked child.
+ * rest_lock held. */
+static int leave_rest(struct task *t, bool floats)
+{
+	if (!worker_reserve())
+		return -EAGAIN;
+	adopt_settings();
+	setid_inherit(&sysmon_worker);
+	store_relaxed(&sysmon_worker.asked, 0);
+	if (floats) {
+		task_float(t);
+		store_release(&sched.rest, REST_OFF);
+		become_sysmon(t);
+		return 0;
+	}
+	task_stays_bound(task_main());
+	int r = spawn_sysmon();
+	if (r == 0)
+		store_release(&sched.rest, REST_OFF);
+	return r;
+}
+
+static int wake_from_rest(struct task *t)
+{
+	uint64_t before;
+	int r = 0;
+
+	/* A handler may create a thread, too. */
+	sys_sigmask(SIG_SETMASK, &worker_sigmask, &before);
+	lock_acquire(&rest_lock);
+	/* Unless somebody was faster. */
+	if (load_relaxed(&sched.rest) == REST_ON)
+		r = leave_rest(t, task_may_float(t));
+	lock_release(&rest_lock);
+	/* A worker has the mask that it shall have. */
+	if (is_bound(t))
+		sys_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
 int runtime_start(void)
 {
 	static bool started_before;
 	int r;
 
+	if (likely(runtime_is_running()))
+		return 0;
+	if (load_relaxed(&sched.rest) != REST_OFF)
+		return wake_from_rest(task_self());
 	bool again = started_before; /* in a forked child */
 	netpoll_prepare();
 	if (!again) {
@@ -206,6 +276,7 @@ int runtime_start(void)
 	debug_publish();
 	libc_hide_from_setxid(self_task->tcb);
 	measure_tsc();
+	task_charge(self_task, sys_cpu_ns());
 	sched.live = true;
 	become_sysmon(self_task);
 	return 0;
@@ -248,14 +319,7 @@ int procs_set(int n)
 	runtime_enter(t);
 	lock_acquire(&resize_lock);
 	before = sched.n_procs;
-	int ever = sched.n_procs_ever;
-	for (int i = ever; i < n; i++) {
-		sched.procs[i].id = i;
-		timer_heap_init(&sched.procs[i].timers);
-	}
-	if (n > ever)
-		store_release(&sched.n_procs_ever, n);
-	sched_resize(before, n);
+	resize(n);
 	lock_release(&resize_lock);
 	runtime_leave(t);
 	return before;
@@ -294,7 +358,7 @@ void fork_child(void)
 	sysmon_fork_child();
 	dispatch_fork_child();
 	setid_lock.word = 0;
-	resize_lock.word = 0;
+	resize_lock.word = rest_lock.word = 0;
 	park_fork_child();
 	slot_fork_child(t);
 	task_fork_child(t);

@@ -16,7 +16,8 @@
  * 4. Code of the runtime runs with w->in_runtime set.  It is never preempted there, and a
  *    signal that arrives there waits until runtime_leave().
  * 5. A bound task has a worker of its own and no processor.  It is bound before anybody can
- *    wake it, or by itself, while it runs (task_bind()), and stays so to its end.  So who has
+ *    wake it, or by itself, while it runs (task_bind()), and stays so to its end; but for
+ *    main while the runtime rests (rest.c), when nobody else is there.  So who has
  *    taken its waiter off a queue reads a `bound` that does not change, and reads it before
  *    the park word says WOKEN: from then on a bound task may go on by itself and end, and
  *    its memory be another's.
@@ -53,8 +54,8 @@ struct waiter {
 	uint32_t bits;   /* wakes must meet these */
 	uint32_t seen;   /* cond waits that a handler interrupts: bucket.signals then */
 	int priority;    /* the task's real-time priority when it began */
-	bool leads;      /* first of its address, and so on the chain */
-	bool moved;      /* a cond waiter that now waits for the mutex: cannot time out */
+	bool leads; /* first of its address, and so on the chain; not at its task's own */
+	bool moved; /* a cond waiter that now waits for the mutex: cannot time out */
 	bool granted;    /* the lock was handed to it: it owns the mutex */
 	bool takes_lock; /* waits for a lock word: unlock may grant it */
 	int result;      /* 0, -ETIMEDOUT or -EINTR; written by who removes it */
@@ -70,6 +71,7 @@ enum attention {
 	ATTEND_SIGNAL = 2,  /* a signal that it does not block is pending */
 	ATTEND_CANCEL = 4,  /* pthread_cancel was called for it */
 	ATTEND_ASK = 8,     /* task_ask() was */
+	ATTEND_REST = 16,   /* main: the runtime may go to sleep; only a hint */
 };
 
 enum task_life { TASK_FREE, TASK_LIVE, TASK_DONE };
@@ -109,12 +111,18 @@ struct task {
 	 * stack; or task_keep_tcb().  Owner only. */
 	bool keeps_slot;
 	bool is_main;
+	/* Main: bound only while the runtime rests.  Written by itself, by sysmon before, and
+	 * under rest_lock. */
+	_Atomic bool rests;
 	bool adopted; /* its kernel thread is not ours */
 	bool c11;
 	_Atomic int spins_held; /* spinlocks held: not preempted; owner only */
 	_Atomic bool in_door; /* between enter_kernel and leave_kernel; sysmon reads it */
 	/* kernel_call's flag: do not enter the kernel.  Set after attention, by anyone. */
 	_Atomic int interrupt;
+	/* Our own signal came while the last kernel_call was made, or just after: what it
+	 * answers may be less for that.  Owner, and its handler. */
+	_Atomic bool was_cut;
 	_Atomic uint32_t never; /* always 0: what a sleeper waits on */
 	bool at_wait; /* owner only: preempted where libc waits, see preempt.c */
 	/* Owner only: its waits end when it is cancelled, because it stands at a cancellation
@@ -141,6 +149,7 @@ struct task {
 	_Atomic uint64_t sigmask; /* owner writes, all read */
 	_Atomic uint64_t sigwait; /* what sigwait() waits for; owner writes */
 	struct pending_signals pending;
+	_Atomic uint64_t raised; /* by its writes, not in pending yet; owner only */
 	void
 	    *interrupted; /* the kernel's ucontext of preempted code, while it looks up */
 	struct activation *handlers; /* that run, innermost first; owner only */
@@ -226,6 +235,7 @@ enum after_switch {
 	AFTER_REQUEUE,      /* push it to the global queue */
 	AFTER_YIELD_LOCKED, /* the same, and sched.lock is held already */
 	AFTER_EXIT,         /* it has ended: free its memory */
+	AFTER_REST,         /* main: tell sysmon, who will run it: rest.c */
 };
 
 struct worker {
@@ -308,8 +318,10 @@ struct sched {
 	_Atomic uint32_t asking;
 	_Atomic int
 	    reminders; /* some running task may have to be told again to look up */
-	_Atomic bool worker_failed; /* no worker could be started: sysmon tries again */
-	bool live;                  /* the runtime is awake */
+	_Atomic bool worker_failed;   /* no worker could be started: sysmon tries again */
+	bool live;                    /* the runtime is awake, or rests */
+	_Atomic uint32_t rest;        /* enum rest; futex; rest_lock */
+	struct task *_Atomic to_rest; /* main, which has left its worker for sysmon */
 	int shake; /* bits of enum shake: what is forced at every chance, for tests */
 	double ns_per_tsc;    /* length of a time stamp tick; 0: unknown */
 	uint64_t assume_most; /* ticks until a worker asks the kernel: see sched.c */
@@ -406,6 +418,10 @@ bool park_take(struct task *t, int result);
 /* Removes t from its wait, if it still is in one, with this result; then readies it. */
 bool park_cancel(struct task *t, int result);
 
+/* Makes t see its attention, which the caller has set: ends its wait, or preempts it.  Inside
+ * the runtime, and sysmon. */
+void park_rouse(struct task *t);
+
 _Noreturn void worker_loop(struct worker *w);
 
 /* Brings t->cpu_tsc up to this moment.  By t itself, floating, inside the runtime. */
@@ -500,6 +516,32 @@ void task_fork_child(struct task *t);
  * robust mutexes. */
 void task_own_thread(struct task *t);
 
+/* By t outside the runtime, where its preemption has been refused: it looks up now, if it shall.
+ * What always comes here may run all the time and still takes turns. */
+void task_catch_up(struct task *t);
+
+struct task *task_main(void);
+
+/* Whether t is main as the program began with it, floats, and no other task is there, adopted
+ * ones included. */
+bool task_may_rest(const struct task *t);
+
+/* sysmon: t is bound to the calling kernel thread, and sysmon's part to switch to it. */
+void task_take_first_thread(struct task *t);
+
+/* Whether t, which calls, need no longer be bound: it is so only while the runtime rests, and
+ * nothing on its stack counts on it. */
+bool task_may_float(const struct task *t);
+
+/* By t, inside the runtime, before it leaves its kernel thread for a worker. */
+void task_float(struct task *t);
+
+/* The floating t has used so much CPU time until now, ns. */
+void task_charge(struct task *t, ns_t used);
+
+/* It stays bound, though the runtime wakes. */
+void task_stays_bound(struct task *t);
+
 /* Calls fn for every task alive until it returns false.  Tasks may come and go meanwhile. */
 void tasks_for_each(bool (*fn)(struct task *, void *), void *arg);
 
@@ -511,6 +553,9 @@ extern struct lock retake_lock __attribute__((visibility("hidden")));
 /* sysmon's kernel thread: the process's first, once the runtime is awake. */
 extern struct worker sysmon_worker __attribute__((visibility("hidden")));
 _Noreturn void sysmon_loop(void);
+
+/* The prober, one of all_workers, shall end; sysmon starts it again when it needs it.  sysmon. */
+void prober_end(void);
 
 /* In a fork's child: there is no sysmon yet. */
 void sysmon_fork_child(void);
@@ -527,6 +572,10 @@ int preempt_init(void);
 
 /* Asks w's current task to look up: the handler decides.  Any worker or sysmon. */
 void preempt_worker(struct worker *w);
+
+/* In a signal handler: if what it interrupted is about to enter the kernel in
+ * kernel_call_asm(), that returns CALL_REFUSED instead.  False: it is not. */
+bool kernel_call_refuse(void *context);
 
 /* A signal 32 has come to w, the calling kernel thread's; before it looks what for. */
 void preempt_arrived(struct worker *w);
@@ -555,7 +604,7 @@ void preempt_setup_sysmon(struct worker *w);
 /* Whether sp lies on t's alternate signal stack. */
 bool signal_is_on_altstack(const struct task *t, uintptr_t sp);
 
-/* What every worker blocks: all but faults and our own signals. */
+/* What every worker blocks: all but faults, what writes raise, and our own signals. */
 extern uint64_t worker_sigmask __attribute__((visibility("hidden")));
 
 /* Takes over the program's handlers and the caller's mask.  Once, by main. */
@@ -591,6 +640,32 @@ void signal_route(void);
 /* sysmon's sleep, in which it receives the process's signals. */
 void signal_sleep(const struct timespec *ts);
 void signal_fork_child(struct task *t);
+
+/* --- rest.c ------------------------------------------------------------------------ */
+
+enum rest {
+	REST_OFF,
+	REST_CLOSING, /* sysmon ends the workers */
+	REST_ON, /* main is bound to the first kernel thread, and there is no other */
+};
+
+/* Held while the runtime goes to sleep again, until main has its kernel thread, and while it
+ * wakes up from there. */
+extern struct lock rest_lock __attribute__((visibility("hidden")));
+
+/* Whether workers shall end as soon as they have nothing to do. */
+bool rest_is_closing(void);
+
+/* An adopted thread's first act, once it is counted: nobody comes while workers end. */
+void rest_wait(void);
+
+/* sysmon: asks main to look up when it has been alone for long; since is when that was first
+ * seen, or NO_DEADLINE.  Returns it. */
+ns_t rest_look(ns_t since, ns_t now);
+
+/* sysmon: if main has left its worker in runtime_rest(), gives it the kernel thread, and does not
+ * return. */
+void rest_begin(void);
 
 /* --- shrink.c ---------------------------------------------------------------------- */
 

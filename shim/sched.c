@@ -326,6 +326,11 @@ static void finish_switch(struct worker *w)
 			preempt_setup_thread(w);
 		task_finish(t);
 		break;
+	case AFTER_REST:
+		/* Pairs with rest_begin(). */
+		store_release(&sched.to_rest, t);
+		sysmon_wake();
+		break;
 	}
 }
 
@@ -987,6 +992,11 @@ static bool run_polled(struct worker *w, struct task *chain)
 	return mine;
 }
 
+static bool is_spare(void)
+{
+	return load_relaxed(&sched.n_workers) > load_relaxed(&sched.n_procs);
+}
+
 /* Sleeps until somebody gives the worker a processor, or a timer or a descriptor wants one. */
 static void worker_sleep(struct worker *w)
 {
@@ -1028,10 +1038,9 @@ static void worker_sleep(struct worker *w)
 			struct timespec ts = ns_timespec(100000);
 			if (is_listed) /* all are busy: they fire it */
 				sys_futex_wait(&w->wake_word, 0, &ts);
-		} else if (!woken && until == NO_DEADLINE &&
-			   !(polls && netpoll_is_live()) &&
-			   load_relaxed(&sched.n_workers) >
-			       load_relaxed(&sched.n_procs) &&
+		} else if ((rest_is_closing() ||
+			    (!woken && until == NO_DEADLINE &&
+			     !(polls && netpoll_is_live()) && is_spare())) &&
 			   idle_list_remove(w)) {
 			worker_exit(w);
 		}
@@ -1198,22 +1207,23 @@ long kernel_try(bool *begun, long nr, long a, long b, long c, long d, long e, lo
 	/* Pairs with who sets attention, then interrupt: after the swap we see the one or the
 	 * system call sees the other. */
 	swap_acq_rel(&t->interrupt, 0);
+	store_relaxed(&t->was_cut, false);
 	if (unlikely(park_is_wanted(t))) {
 		look_up(t);
 		return -EINTR;
 	}
-	siginfo_t info;
 	enter_kernel();
 	long r = kernel_call_asm(&t->interrupt, nr, args);
-	/* Here: it may go on in another kernel thread. */
-	bool raised = signal_raised_by(t, r, &info);
 	leave_kernel();
-	if (unlikely(raised))
-		signal_post(t, &info);
 	if (unlikely(r == CALL_REFUSED))
 		return -EINTR;
 	*begun = true;
 	return r;
+}
+
+bool kernel_was_cut(const struct task *t)
+{
+	return load_relaxed(&t->was_cut);
 }
 
 long kernel_call(long nr, long a, long b, long c, long d, long e, long f)

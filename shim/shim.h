@@ -138,8 +138,8 @@ void cond_wake(const void *cond, int n);
 /*
  * A wrapper tries first, without blocking; where that gives EAGAIN, and the program has not
  * set O_NONBLOCK itself, it waits here and tries again.  A wait that ends with 0 says "look
- * again", and nothing more.  Floating tasks only: a bound one blocks in its own kernel
- * thread.
+ * again", and nothing more.  A bound task blocks in its own kernel thread: here it gets
+ * -EPERM, for it may be bound at any moment.
  *
  * fd_generation() counts the closings of a descriptor number that we know of.  Who waits
  * tells the count from before its first try: a number that was closed meanwhile, and perhaps
@@ -170,9 +170,9 @@ extern _Atomic bool fds_are_held;
 /* Whether fd is the runtime's own, which no program may close or replace.  Anyone. */
 bool fd_is_ours(int fd);
 
-/* A byte that interpose keeps for fd, for what it found out about it; 0 after each closing
+/* What interpose keeps for fd, for what it found out about it; 0 after each closing
  * that we know of.  NULL: fd is negative or beyond what we keep. */
-_Atomic uint8_t *fd_hint(int fd);
+_Atomic uint16_t *fd_hint(int fd);
 
 /* PGREEN_SHAKE=io: at every chance wrappers pretend that nothing is ready, that less can be
  * moved, and that a signal of ours came by; for tests. */
@@ -206,6 +206,10 @@ long kernel_call(long nr, long a, long b, long c, long d, long e, long f);
 /* The same, which sets *begun if the kernel was asked at all: natively a handler that runs
  * before the call is begun does not end it, and a file's write never fails with EINTR. */
 long kernel_try(bool *begun, long nr, long a, long b, long c, long d, long e, long f);
+
+/* Whether our own signal met the caller's last kernel_call: a write may have been left half
+ * done for that alone. */
+bool kernel_was_cut(const struct task *t);
 
 /* The same for a libc function that blocks inside: announce, call, come back. */
 void enter_kernel(void);
@@ -250,7 +254,8 @@ struct host {
 	void (*exit_process)(int status);
 	/* libc's abort(). */
 	void (*abort_process)(void);
-	int (*clock_gettime)(clockid_t clock, struct timespec *ts); /* libc's own */
+	/* libc's own, and no other library's: workers and sysmon have no thread-locals for it. */
+	int (*clock_gettime)(clockid_t clock, struct timespec *ts);
 	/* A system call that the task's code made by an instruction of its own: -E. */
 	long (*system_call)(struct task *t, long nr, const long args[6]);
 	/* Acts on a pending cancel, if the task allows it now; may not return. */
@@ -261,14 +266,21 @@ struct host {
 };
 extern struct host host __attribute__((visibility("hidden")));
 
-/* Wakes the runtime if it sleeps.  0 or -E.  Called by the program's first thread. */
+/* Wakes the runtime if it sleeps or rests.  0 or -E.  The first time it is called by the
+ * program's first thread. */
 int runtime_start(void);
+
+/* If the caller is main, and alone, the runtime goes to sleep again: t is bound to the process's
+ * first kernel thread, and that is its only one, if none is libc's own.  False: not now. */
+bool runtime_rest(struct task *t);
+
 bool runtime_is_live(void);
 
 /* A line on stderr, after "pgreen: ".  Anyone, anywhere. */
 void message(const char *text);
 
-/* Awake, and with workers: not in a forked child that has created no thread yet. */
+/* Awake, and with workers: not while it rests, nor in a forked child that has created no
+ * thread yet. */
 bool runtime_is_running(void);
 
 /* PGREEN_STACK, or 0: bytes of stack for tasks whose creator does not say. */
@@ -343,6 +355,9 @@ void task_bind(struct task *t);
  * inherits.  Returns the kernel's answer. */
 long task_bind_call(struct task *t, long nr, long a, long b, long c, long d, long e);
 
+/* Whether t is main and the runtime rests: it is bound for so long only. */
+bool task_rests(const struct task *t);
+
 /* A bound task's kernel thread; 0 for a floating one. */
 int task_kernel_tid(const struct task *t);
 
@@ -388,30 +403,31 @@ int signal_action(int sig, const struct kernel_sigaction *act,
 /* Sends info->si_signo to t.  0 or -EAGAIN.  Tasks outside the runtime. */
 int signal_post(struct task *t, const siginfo_t *info);
 
-/* Whether the system call that has just answered r has raised SIGPIPE or SIGXFSZ, which is in
- * *info then, for the caller to post.  The kernel sends them to the kernel thread that
- * writes; a worker blocks them, and they must not stay there: another task would be taken
- * for who wrote, and the next program that is started would inherit them.  Tasks, before
- * they can leave the kernel thread. */
-bool signal_raised_here(const struct task *t, siginfo_t *info);
-static inline bool signal_raised_by(const struct task *t, long r, siginfo_t *info)
-{
-	return (r == -EPIPE || r == -EFBIG) && signal_raised_here(t, info);
-}
+/* The system call a[0], which does not block; what it raises is t's.  Here, where no handler
+ * can come between and make t go on in another kernel thread. */
+long signal_call(struct task *t, const long a[7]);
 
 /* Sends a signal to the own process, to a task that does not block it, without the detour
  * by the kernel.  0, -EAGAIN, or -ENOENT: it has no handler, and the kernel must act. */
 int signal_post_process(const siginfo_t *info);
+
+/* Whether sig has a handler and main takes it, when it is sent to the process: the kernel asks
+ * main first, whoever sends. */
+bool signal_is_mains(int sig);
 
 /* After the kernel itself was made to send sig, perhaps to this process: returns when it has
  * been given to a task, and its handler has run if that is the caller.  The caller does not
  * block it. */
 void signal_settle(struct task *t, int sig);
 
+/* The same for all that the kernel would give to main, the caller: what others sent before
+ * something that main has just learned from the kernel. */
+void signal_settle_mains(struct task *t);
+
 /* The caller's mask.  Setting it runs the handlers of what is open now. */
 void signal_set_mask(struct task *t, uint64_t mask);
 uint64_t signal_get_mask(const struct task *t);
-uint64_t signal_pending(const struct task *t);
+uint64_t signal_pending(struct task *t);
 
 /* As sigaltstack, for the caller.  0 or -E. */
 int signal_altstack(struct task *t, const stack_t *stack, stack_t *old);

@@ -39,11 +39,13 @@ enum {
 #define SYNCHRONOUS                                                               \
 	(SIG_BIT(SIGSEGV) | SIG_BIT(SIGBUS) | SIG_BIT(SIGFPE) | SIG_BIT(SIGILL) | \
 	 SIG_BIT(SIGTRAP) | SIG_BIT(SIGSYS))
+/* What the kernel sends to a kernel thread for a write that it makes, also inside libc. */
+#define RAISED (SIG_BIT(SIGPIPE) | SIG_BIT(SIGXFSZ))
 #define OURS (SIG_BIT(SIG_PREEMPT) | SIG_BIT(SIG_SETXID))
 #define IGNORED_BY_DEFAULT \
 	(SIG_BIT(SIGCHLD) | SIG_BIT(SIGURG) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGCONT))
 
-uint64_t worker_sigmask = ~(SYNCHRONOUS | OURS);
+uint64_t worker_sigmask = ~(SYNCHRONOUS | RAISED | OURS);
 
 struct queued_signal {
 	struct queued_signal *next;
@@ -56,10 +58,16 @@ static struct pending_signals process_pending;
 static struct queued_signal storage[N_QUEUED], *free_signals;
 static bool storage_used;
 
+/* Of RAISED, sent to the process and met by a worker; and by whom the last was.  Not in
+ * process_pending yet. */
+static _Atomic uint64_t strayed;
+static _Atomic pid_t strayed_from;
+
 /* Whether something is pending that t does not block. */
 static bool is_let_through(const struct task *t)
 {
-	return ((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) &
+	return ((load_relaxed(&t->raised) | load_relaxed(&strayed) |
+		 load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) &
 		~load_relaxed(&t->sigmask)) != 0;
 }
 
@@ -200,6 +208,34 @@ static uint64_t blocked_by_all_locked(void)
 	return all;
 }
 
+static void add_raised(struct pending_signals *p, uint64_t set, pid_t from)
+{
+	siginfo_t info = {.si_code = SI_USER};
+
+	info.si_pid = from;
+	info.si_uid = (uid_t)sys(SYS_getuid);
+	signals_lock();
+	for (; set != 0; set &= set - 1) {
+		info.si_signo = __builtin_ctzll(set) + 1;
+		add_locked(p, &info);
+	}
+	signals_unlock();
+}
+
+/* What raised_in_worker() could only note becomes pending.  t, by itself, or NULL: sysmon. */
+static void collect_raised(struct task *t)
+{
+	if (unlikely(load_relaxed(&strayed))) {
+		add_raised(&process_pending, swap_acq_rel(&strayed, 0),
+			   load_relaxed(&strayed_from));
+		/* It is whose turn sysmon says, who may have looked in between. */
+		if (t != NULL)
+			sysmon_wake();
+	}
+	if (t != NULL && unlikely(load_relaxed(&t->raised)))
+		add_raised(&t->pending, swap_acq_rel(&t->raised, 0), sched.pid);
+}
+
 /* Queues for the process what arrived at sysmon; it is routed when its sleep ends. */
 static void queue_for_process(const siginfo_t *info)
 {
@@ -258,6 +294,23 @@ static void sysmon_adopt(bool wait)
 	add_acq_rel(&sysmon_waited_for, -1);
 }
 
+/* Has sysmon take of set what the kernel has pending for the process, and route it. */
+static void take_pending(uint64_t set)
+{
+	uint64_t pending = 0;
+	int rounds = N_QUEUED; /* not for ever: it may be sent faster than it is taken */
+
+	do {
+		/* Asked first: what is not pending now sysmon has taken in a sleep that may
+		 * not be over yet. */
+		sys(SYS_rt_sigpending, &pending, KERNEL_SIGSET_SIZE);
+		/* One whole sleep: it has begun after this, and what it brought was routed
+		 * before the next.  Each takes one signal, our own before others. */
+		sysmon_adopt(true);
+		sysmon_adopt(true);
+	} while ((pending & set) && --rounds > 0);
+}
+
 /* Counts t's mask anew. */
 static void set_class(struct task *t)
 {
@@ -273,8 +326,14 @@ static void set_class(struct task *t)
 	if (!runtime_is_running() || before == after)
 		return;
 	/* A signal newly blocked by all must not meet sysmon unblocked: wait.  One newly
-	 * open may be pending in the kernel: wake sysmon to take it. */
-	sysmon_adopt((after & ~before) != 0);
+	 * open that is pending in the kernel must come before the caller goes on (sigprocmask(2)). */
+	uint64_t pending = 0;
+	if ((before & ~after) != 0)
+		sys(SYS_rt_sigpending, &pending, KERNEL_SIGSET_SIZE);
+	if (pending & before & ~after)
+		take_pending(before & ~after);
+	else
+		sysmon_adopt((after & ~before) != 0);
 }
 
 void signal_task_start(struct task *t)
@@ -321,13 +380,7 @@ static void notice(struct task *t)
 {
 	or_acq_rel(&t->attention, ATTEND_SIGNAL);
 	store_release(&t->interrupt, 1);
-	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
-	fence_seq_cst();
-	if (park_cancel(t, -EINTR))
-		return;
-	struct worker *w = t->worker;
-	if (w != NULL && t != self_task && load_relaxed(&w->current) == t)
-		preempt_worker(w);
+	park_rouse(t);
 }
 
 /* As notice, from a task or from sysmon; not inside the runtime. */
@@ -346,6 +399,14 @@ static void notice_from_outside(struct task *t)
 static bool has_handler(const struct kernel_sigaction *act)
 {
 	return act->handler != (void *)SIG_DFL && act->handler != (void *)SIG_IGN;
+}
+
+/* Whether the kernel is to call us: for a handler, and where what it would do by itself is
+ * wrong, because workers do not block the signal and their tasks may. */
+static bool is_ours(int sig, const struct kernel_sigaction *act)
+{
+	return has_handler(act) ||
+	       ((RAISED & SIG_BIT(sig)) && act->handler == (void *)SIG_DFL);
 }
 
 static bool is_dropped_locked(int sig)
@@ -372,14 +433,13 @@ int signal_post(struct task *t, const siginfo_t *info)
 	return r;
 }
 
-bool signal_raised_here(const struct task *t, siginfo_t *info)
+long signal_call(struct task *t, const long a[7])
 {
-	uint64_t set = SIG_BIT(SIGPIPE) | SIG_BIT(SIGXFSZ);
-	struct timespec none = {0};
+	long r = sys(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
 
-	/* A bound task's kernel thread is its own, and the kernel delivers. */
-	return !is_bound(t) &&
-	       sys(SYS_rt_sigtimedwait, &set, info, &none, KERNEL_SIGSET_SIZE) > 0;
+	/* Also to what it raised: raised_in_worker() asks for attention. */
+	task_catch_up(t);
+	return r;
 }
 
 struct choice {
@@ -396,10 +456,31 @@ static bool choose(struct task *t, void *arg)
 	return c->task == NULL;
 }
 
+/* As choose, of the first of the table alone. */
+static bool choose_main(struct task *t, void *arg)
+{
+	if (t->is_main)
+		choose(t, arg);
+	return false;
+}
+
+bool signal_is_mains(int sig)
+{
+	struct choice c = {.bit = SIG_BIT(sig)};
+
+	signals_lock();
+	bool handled = has_handler(&actions[sig]);
+	signals_unlock();
+	if (handled)
+		tasks_for_each(choose_main, &c);
+	return c.task != NULL;
+}
+
 /* Tells some task about each signal pending for the process.  The first that the table
  * has, main before all, as the kernel does. */
 void signal_route(void)
 {
+	collect_raised(NULL);
 	uint64_t set = load_acquire(&process_pending.set);
 
 	while (set != 0) {
@@ -412,61 +493,6 @@ void signal_route(void)
 	}
 }
 
-int signal_post_process(const siginfo_t *info)
-{
-	struct choice c = {.bit = SIG_BIT(info->si_signo)};
-	int r = -ENOENT;
-
-	signals_lock();
-	if (has_handler(&actions[info->si_signo]))
-		r = add_locked(&process_pending, info);
-	signals_unlock();
-	if (r < 0)
-		return r;
-	tasks_for_each(choose, &c);
-	if (c.task != NULL)
-		notice_from_outside(c.task);
-	return 0;
-}
-
-void signal_settle(struct task *t, int sig)
-{
-	uint64_t pending = 0;
-	int rounds = N_QUEUED; /* not for ever: it may be sent faster than it is taken */
-
-	if (!runtime_is_running())
-		return;
-	do {
-		/* Asked first: what is not pending now sysmon has taken in a sleep that may
-		 * not be over yet. */
-		sys(SYS_rt_sigpending, &pending, KERNEL_SIGSET_SIZE);
-		/* One whole sleep: it has begun after this, and what it brought was routed
-		 * before the next.  Each takes one signal, our own before others. */
-		sysmon_adopt(true);
-		sysmon_adopt(true);
-	} while ((pending & SIG_BIT(sig)) && --rounds > 0);
-	/* Also what another one was told of and has not come to. */
-	if (is_let_through(t))
-		signal_deliver(t);
-}
-
-/* --- running handlers ---------------------------------------------------------------- */
-
-static int take_for(struct task *t, uint64_t set, siginfo_t *info)
-{
-	int sig;
-
-	if (((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) &
-	     set) == 0)
-		return 0;
-	signals_lock();
-	sig = take_locked(&t->pending, set, info);
-	if (sig == 0)
-		sig = take_locked(&process_pending, set, info);
-	signals_unlock();
-	return sig;
-}
-
 /* The default action is to end or stop: let the kernel do it, to this thread's process. */
 static void default_action(int sig)
 {
@@ -477,6 +503,73 @@ static void default_action(int sig)
 	sys(SYS_tgkill, sched.pid, sys(SYS_gettid), sig);
 	sys_sigmask(SIG_UNBLOCK, &bit, NULL);
 	sys_sigmask(SIG_BLOCK, &bit, NULL);
+}
+
+int signal_post_process(const siginfo_t *info)
+{
+	struct choice c = {.bit = SIG_BIT(info->si_signo)};
+	int r = -ENOENT;
+
+	signals_lock();
+	if (is_ours(info->si_signo, &actions[info->si_signo]))
+		r = add_locked(&process_pending, info);
+	signals_unlock();
+	if (r < 0)
+		return r;
+	tasks_for_each(choose, &c);
+	if (c.task == NULL)
+		return 0;
+	/* The kernel would not come back from this one. */
+	if (actions[info->si_signo].handler == (void *)SIG_DFL &&
+	    !(load_relaxed(&c.task->sigmask) & c.bit))
+		default_action(info->si_signo);
+	notice_from_outside(c.task);
+	return 0;
+}
+
+static void settle(struct task *t, uint64_t set)
+{
+	if (set == 0 || !runtime_is_running())
+		return;
+	take_pending(set);
+	/* Also what another one was told of and has not come to. */
+	if (is_let_through(t))
+		signal_deliver(t);
+}
+
+void signal_settle(struct task *t, int sig)
+{
+	settle(t, SIG_BIT(sig));
+}
+
+void signal_settle_mains(struct task *t)
+{
+	uint64_t handled = 0;
+
+	signals_lock();
+	for (int sig = 1; sig < N_SIGNALS; sig++)
+		if (has_handler(&actions[sig]))
+			handled |= SIG_BIT(sig);
+	signals_unlock();
+	settle(t, handled & ~load_relaxed(&t->sigmask));
+}
+
+/* --- running handlers ---------------------------------------------------------------- */
+
+static int take_for(struct task *t, uint64_t set, siginfo_t *info)
+{
+	int sig;
+
+	collect_raised(t);
+	if (((load_acquire(&t->pending.set) | load_acquire(&process_pending.set)) &
+	     set) == 0)
+		return 0;
+	signals_lock();
+	sig = take_locked(&t->pending, set, info);
+	if (sig == 0)
+		sig = take_locked(&process_pending, set, info);
+	signals_unlock();
+	return sig;
 }
 
 typedef void handler_fn(int, siginfo_t *, void *);
@@ -687,6 +780,10 @@ static void deliver_bound(struct task *t, int sig, siginfo_t *info, ucontext_t *
 	}
 	signal_run_handler(t, sig, info, uc);
 	memcpy(&uc->uc_sigmask, &kernel_mask, sizeof(kernel_mask));
+	/* A call that is about to be made: who makes it shall look first, since it may be one
+	 * that waits for this. */
+	store_release(&t->interrupt, 1);
+	kernel_call_refuse(uc);
 }
 
 void signal_frame_settings(const struct task *t, stack_t *stack, uint64_t *mask)
@@ -720,12 +817,50 @@ static void handle_sigsys(struct task *t, siginfo_t *info, ucontext_t *uc)
 	memcpy(&uc->uc_sigmask, &mask, sizeof(mask));
 }
 
+/* Whether the system call that has just returned raised it, a write of all or a part, and
+ * nobody sent it: kill() returns 0. */
+static bool is_raised_by_call(const siginfo_t *info, const ucontext_t *uc)
+{
+	static const unsigned char insn[] = {0x0f, 0x05};
+	const greg_t *regs = uc->uc_mcontext.gregs;
+	greg_t r = regs[REG_RAX];
+
+	return info->si_code == SI_USER && info->si_pid == sched.pid &&
+	       (r > 0 || r == -EPIPE || r == -EFBIG) &&
+	       memcmp((const char *)regs[REG_RIP] - 2, insn, sizeof(insn)) == 0;
+}
+
+/* SIGPIPE or SIGXFSZ in a worker.  Its task's, if a write of it did that, wherever the call
+ * was made; it comes to it at once, but in the runtime, which it leaves soon.  One that was
+ * sent to the process is sysmon's to route.  No lock: the task may hold it. */
+static void raised_in_worker(struct task *t, int sig, siginfo_t *info, ucontext_t *uc)
+{
+	if (t == &t->worker->self || !is_raised_by_call(info, uc)) {
+		/* It is nothing to the call that it met: see kernel_was_cut(). */
+		if (uc->uc_mcontext.gregs[REG_RIP] == (greg_t)kernel_call_end)
+			store_relaxed(&t->was_cut, true);
+		store_relaxed(&strayed_from, info->si_pid);
+		or_acq_rel(&strayed, SIG_BIT(sig));
+		sysmon_wake();
+		return;
+	}
+	or_acq_rel(&t->raised, SIG_BIT(sig));
+	or_acq_rel(&t->attention, ATTEND_SIGNAL);
+	store_release(&t->interrupt, 1);
+	if (!load_relaxed(&t->worker->in_runtime) &&
+	    !runtime_owns_pc(uc->uc_mcontext.gregs[REG_RIP]))
+		task_interrupt(t, uc, 0, 0, NULL);
+}
+
 static void trampoline(int sig, siginfo_t *info, void *context)
 {
 	struct task *t = self_task;
 	ucontext_t *uc = context;
 
 	if (t == &sysmon_worker.self) {
+		/* The kernel has not been told of its default action. */
+		if ((RAISED & SIG_BIT(sig)) && actions[sig].handler == (void *)SIG_DFL)
+			default_action(sig);
 		queue_for_process(info);
 		return;
 	}
@@ -739,6 +874,10 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 		return;
 	if (is_bound(t)) {
 		deliver_bound(t, sig, info, uc);
+		return;
+	}
+	if (RAISED & SIG_BIT(sig)) {
+		raised_in_worker(t, sig, info, uc);
 		return;
 	}
 	/* On a worker's signal stack.  The same fault inside its own handler ends the
@@ -807,11 +946,16 @@ static int install(int sig, const struct kernel_sigaction *act)
 		    .flags = SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG | SA_NODEFER,
 		    .restorer = (void *)signal_restorer,
 		};
-	} else if (has_handler(act)) {
+	} else if (is_ours(sig, act)) {
 		ours.handler = (void *)trampoline;
-		/* SA_ONSTACK: a fault may be a full stack; a worker's signal stack is ours. */
-		ours.flags = SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG | SA_ONSTACK |
-			     (act->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT));
+		/* SA_ONSTACK: a fault may be a full stack; a worker's signal stack is ours.
+		 * SA_RESTART: in a kernel thread of a task's own the kernel does what the
+		 * program wants.  Somebody may send a fault's signal to a worker, anywhere; and
+		 * a default action that comes later must not be noticed before. */
+		ours.flags =
+		    SA_SIGINFO | SA_RESTORER_FLAG | SA_ONSTACK |
+		    (act->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESTART)) |
+		    ((SYNCHRONOUS & SIG_BIT(sig)) || !has_handler(act) ? SA_RESTART : 0);
 		ours.restorer = (void *)signal_restorer;
 		ours.mask = ~SYNCHRONOUS;
 	}
@@ -886,10 +1030,11 @@ uint64_t signal_get_mask(const struct task *t)
 	return load_relaxed(&t->sigmask);
 }
 
-uint64_t signal_pending(const struct task *t)
+uint64_t signal_pending(struct task *t)
 {
 	uint64_t kernel = 0;
 
+	collect_raised(t);
 	sys(SYS_rt_sigpending, &kernel, KERNEL_SIGSET_SIZE);
 	return (kernel | load_acquire(&t->pending.set) |
 		load_acquire(&process_pending.set)) &
@@ -1023,7 +1168,7 @@ void signal_init(struct task *main_task)
 		if (sig == SIG_PREEMPT || sig == SIG_SETXID)
 			continue;
 		sys_sigaction(sig, NULL, &actions[sig]);
-		if (has_handler(&actions[sig]))
+		if (is_ours(sig, &actions[sig]))
 			install(sig, &actions[sig]);
 	}
 	sys(SYS_sigaltstack, 0, &main_task->altstack);
@@ -1046,6 +1191,8 @@ static void forget_signals(struct task *t)
 	free_signals = NULL;
 	store_relaxed(&process_pending.set, 0);
 	process_pending.queue = NULL;
+	strayed = 0;
+	store_relaxed(&t->raised, 0);
 	store_relaxed(&t->pending.set, 0);
 	t->pending.queue = NULL;
 }

@@ -163,7 +163,8 @@ kernel_call_refused:
  * The stack holds the frame that preempted() gets: struct signal_frame, with the general
  * registers in the order of ucontext_t from byte 48 on.  The unwinder is told where each
  * lies, relative to %rbx, so that it walks on into the interrupted code, as through the
- * kernel's own signal frames: cancellation unwinds here.
+ * kernel's own signal frames: cancellation unwinds here.  %rbx is the frame's address from the
+ * first instruction on: a debugger may stop it there.
  */
 #define SAVED(i) ((48 + 8 * (i)) & 0x7f) | 0x80, (48 + 8 * (i)) >> 7
 /* DW_CFA_expression reg { DW_OP_breg3 offset } */
@@ -196,7 +197,6 @@ kernel_call_refused:
 	REGISTER_AT(16, 16)	/* rip */
 	nop			/* the unwinder looks one byte before a frame's address */
 preempt_trampoline:
-	movq	%rsp, %rbx		/* everything is saved in the frame: rbx is free */
 	movq	%rsp, %rdi
 	andq	$-16, %rsp
 	callq	preempted

@@ -3,9 +3,10 @@
  * sysmon.c: the kernel thread that watches.
  *
  * It is the process's first kernel thread, which the main task leaves when the runtime
- * wakes.  It needs no processor.  Because the kernel prefers a process's first thread for
- * signals that are sent to the process, it also receives those, while it sleeps, and finds
- * a task for each (signal.c).  After Go's sysmon and retake (proc.go).
+ * wakes, and gets back when that goes to sleep again (rest.c).  It needs no processor.
+ * Because the kernel prefers a process's first thread for signals that are sent to the
+ * process, it also receives those, while it sleeps, and finds a task for each (signal.c).
+ * After Go's sysmon and retake (proc.go).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -119,6 +120,7 @@ static struct {
 	    answer; /* enum answer + 1 and the question's number, or 0; futex */
 	uint32_t n_questions;
 	bool started;
+	_Atomic bool ends; /* at the next word that is no question */
 } prober;
 
 enum { TID_BITS = 22 }; /* the kernel's PID_MAX_LIMIT */
@@ -136,6 +138,9 @@ static void prober_main(void *arg)
 		uint32_t question = swap_acq_rel(&prober.question, 0);
 		uint32_t tid = question & ((1U << TID_BITS) - 1);
 
+		/* Pairs with prober_end(). */
+		if (tid == 0 && load_acquire(&prober.ends))
+			break;
 		if (tid == 0) {
 			sys_futex_wait(&prober.question, 0, NULL);
 			continue;
@@ -144,6 +149,8 @@ static void prober_main(void *arg)
 		store_release(&prober.answer, question - tid + answer + 1);
 		sys_futex_wake(&prober.answer, 1);
 	}
+	for (;;)
+		sys(SYS_exit, 0);
 }
 
 static bool start_prober(void)
@@ -154,17 +161,30 @@ static bool start_prober(void)
 		return true;
 	if (w->stack == NULL && worker_init_self(w) < 0)
 		return false;
+	store_relaxed(&prober.ends, false);
 	setid_inherit(w);
 	prober.started = worker_spawn(w, prober_main);
-	if (!prober.started)
-		return false;
+	if (!prober.started || w->is_listed)
+		return prober.started;
 	/* For set*id: it has the process's ids, as all kernel threads. */
 	lock_acquire(&sched.lock);
+	w->is_listed = true;
 	w->next_all = load_relaxed(&sched.all_workers);
 	/* Pairs with whoever walks the list: the worker is filled in. */
 	store_release(&sched.all_workers, w);
 	lock_release(&sched.lock);
 	return true;
+}
+
+void prober_end(void)
+{
+	if (!prober.started)
+		return;
+	prober.started = false;
+	/* Pairs with prober_main(). */
+	store_release(&prober.ends, true);
+	store_release(&prober.question, 1U << TID_BITS);
+	sys_futex_wake(&prober.question, 1);
 }
 
 static enum answer ask_prober(struct worker *w)
@@ -539,7 +559,7 @@ static ns_t next_sleep(ns_t sleep, int idle_ticks, int *stay)
 
 _Noreturn void sysmon_loop(void)
 {
-	ns_t sleep = SLEEP_MIN_NS, trimmed = now_ns();
+	ns_t sleep = SLEEP_MIN_NS, trimmed = now_ns(), alone_since = NO_DEADLINE;
 	int idle_ticks = 0, stay = 0;
 	bool is_second = false; /* this look, right after another */
 
@@ -552,6 +572,7 @@ _Noreturn void sysmon_loop(void)
 			stay = STAY_TICKS; /* it was called back */
 		store_relaxed(&sched.sysmon_is_away, false);
 		signal_route();
+		rest_begin();
 		ns_t now = now_ns();
 		bool busy = retake(now);
 		busy |= stop_strays();
@@ -559,6 +580,7 @@ _Noreturn void sysmon_loop(void)
 		fire_late_timers(now);
 		poll_late(now);
 		retry_start();
+		alone_since = rest_look(alone_since, now);
 		idle_ticks = busy ? 0 : idle_ticks + 1;
 		sleep = next_sleep(sleep, idle_ticks, &stay);
 		/* Calls may be short, and each look see another one: not twice running. */

@@ -33,6 +33,7 @@ static struct {
 	struct task *free; /* adopted tasks that ended */
 	/* Those that ever were, by next; their memory stays.  Read without the lock. */
 	struct task *_Atomic all;
+	_Atomic int n_adopted; /* alive */
 } foreign;
 
 _Static_assert(offsetof(struct task, tid) == 0, "task_tid() reads the first word");
@@ -46,6 +47,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->c11 = spec->c11;
 	t->result = NULL;
 	store_relaxed(&t->bound, false);
+	store_relaxed(&t->rests, false);
 	t->keeps_slot = t->is_main = false;
 	t->cpu_before = 0;
 	t->cancel_point = t->cancel_anywhere = t->at_wait = false;
@@ -65,6 +67,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->sigmask, spec->sigmask);
 	store_relaxed(&t->pending.set, 0);
 	t->pending.queue = NULL;
+	store_relaxed(&t->raised, 0);
 	memset(t->ext, 0, sizeof(t->ext));
 	memset(t->name, 0, sizeof(t->name));
 }
@@ -75,6 +78,28 @@ static void publish(struct task *t)
 	store_release(&t->life, TASK_LIVE);
 }
 
+static bool is_live(const struct task *t)
+{
+	/* Pairs with publish(). */
+	return load_acquire(&t->life) == TASK_LIVE;
+}
+
+/* A slot for what spec wants. */
+static int find_slot(const struct task_spec *spec, struct task **t)
+{
+	size_t stack = spec->stack != NULL ? 0 : spec->stack_size;
+	size_t guard = spec->stack != NULL ? 0 : spec->guard_size;
+	int r = slot_take(stack, guard, t);
+
+	/* Natively others end while the caller tries again and again: here it may have their
+	 * processor. */
+	if (unlikely(r < 0) && work_anywhere()) {
+		task_yield();
+		r = slot_take(stack, guard, t);
+	}
+	return r;
+}
+
 int task_create(const struct task_spec *spec, uintptr_t *id)
 {
 	struct task *self = self_task, *t;
@@ -82,8 +107,7 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 
 	/* slot_take and libc_tcb_init may call malloc and wait for libc's locks: not
 	 * inside the runtime. */
-	int r = slot_take(spec->stack != NULL ? 0 : spec->stack_size,
-			  spec->stack != NULL ? 0 : spec->guard_size, &t);
+	int r = find_slot(spec, &t);
 	if (r < 0)
 		return r;
 	r = libc_tcb_init(t->tcb, t->tid, !t->tls_ready, t);
@@ -111,10 +135,12 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 	signal_task_start(t);
 	*id = (uintptr_t)t->tcb;
 
+	/* The caller has woken it.  But main was alone until now: it may rest again. */
+	r = runtime_start();
 	struct worker *w = runtime_enter(self);
-	if (spec->bound || load_relaxed(&w->apart))
+	if (r == 0 && (spec->bound || load_relaxed(&w->apart)))
 		r = worker_start_bound(t);
-	else
+	else if (r == 0)
 		ready(t);
 	runtime_leave(self);
 	if (r < 0) {
@@ -195,6 +221,8 @@ struct task *task_self_slow(void)
 		return NULL;
 	/* A handler would adopt the thread too, with our locks held. */
 	sys_sigmask(SIG_SETMASK, &all, &mask);
+	add_acq_rel(&foreign.n_adopted, 1);
+	rest_wait();
 	struct task *t = take_foreign();
 
 	begin_life(t, &spec);
@@ -234,6 +262,7 @@ void task_unadopt(struct task *t)
 	free_foreign(t);
 	lock_release(&foreign.lock);
 	self_task = NULL;
+	add_acq_rel(&foreign.n_adopted, -1);
 	sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
@@ -244,15 +273,21 @@ static ns_t ticks_ns(uint64_t tsc)
 	return (ns_t)((double)tsc * sched.ns_per_tsc);
 }
 
+void task_charge(struct task *t, ns_t used)
+{
+	if (sched.ns_per_tsc > 0)
+		store_relaxed(&t->cpu_tsc, (uint64_t)((double)used / sched.ns_per_tsc));
+}
+
 ns_t task_cpu_ns(struct task *t)
 {
-	if (is_bound(t))
-		return t->cpu_before + sys_cpu_ns_of(t->kernel_tid);
-	if (t == self_task) {
+	if (t == self_task && !is_bound(t)) {
 		runtime_enter(t);
 		sched_count_cpu(t);
-		runtime_leave(t);
+		runtime_leave(t); /* it may be bound now */
 	}
+	if (is_bound(t))
+		return t->cpu_before + sys_cpu_ns_of(t->kernel_tid);
 	return ticks_ns(sched_cpu_so_far(t));
 }
 
@@ -292,6 +327,7 @@ void task_bind(struct task *t)
 
 	if (!is_bound(t))
 		take_worker_over(t, w);
+	task_stays_bound(t);
 	runtime_leave(t);
 }
 
@@ -300,7 +336,9 @@ long task_bind_call(struct task *t, long nr, long a, long b, long c, long d, lon
 	struct worker *w = runtime_enter(t);
 	long r = sys(nr, a, b, c, d, e);
 
-	if (r >= 0) {
+	/* While the runtime rests, what main changes is for all that come after, as before the
+	 * runtime woke: they inherit it. */
+	if (r >= 0 && !load_relaxed(&t->rests)) {
 		store_relaxed(&w->apart, true);
 		if (!is_bound(t))
 			take_worker_over(t, w);
@@ -354,6 +392,64 @@ void task_keep_tcb(struct task *t)
 void task_set_apart(struct task *t)
 {
 	store_relaxed(&t->worker->apart, true);
+}
+
+/* --- rest ---------------------------------------------------------------------------- */
+
+/* The worker of who has the process's first kernel thread for its own: it has no stack. */
+static struct worker first_worker;
+
+struct task *task_main(void)
+{
+	return foreign.main;
+}
+
+bool task_may_rest(const struct task *t)
+{
+	/* main_task: what a fork made main in a child is bound, and stays so. */
+	return t == &main_task && is_live(t) && !is_bound(t) &&
+	       !load_relaxed(&t->in_door) && load_relaxed(&sched.n_tasks) == 1 &&
+	       load_relaxed(&foreign.n_adopted) == 0;
+}
+
+/* Binds t to the calling kernel thread, the process's first. */
+static void bind_to_first_thread(struct task *t)
+{
+	memset(&first_worker, 0, sizeof(first_worker));
+	store_relaxed(&t->worker, &first_worker);
+	bind_here(t);
+}
+
+void task_take_first_thread(struct task *t)
+{
+	t->cpu_before = ticks_ns(load_relaxed(&t->cpu_tsc)) - sys_cpu_ns();
+	store_relaxed(&t->rests, true);
+	bind_to_first_thread(t);
+	store_relaxed(&first_worker.in_runtime, 1);
+}
+
+bool task_rests(const struct task *t)
+{
+	return load_relaxed(&t->rests);
+}
+
+bool task_may_float(const struct task *t)
+{
+	return load_relaxed(&t->rests) && t->handlers == NULL &&
+	       load_relaxed(&foreign.n_adopted) == 0;
+}
+
+void task_float(struct task *t)
+{
+	task_charge(t, t->cpu_before + sys_cpu_ns());
+	store_relaxed(&t->rests, false);
+	store_relaxed(&first_worker.current, NULL);
+	store_release(&t->bound, false);
+}
+
+void task_stays_bound(struct task *t)
+{
+	store_relaxed(&t->rests, false);
 }
 
 /* --- the end ------------------------------------------------------------------------ */
@@ -504,12 +600,6 @@ int task_gone_error(uintptr_t id)
 	return t != NULL && (load_relaxed(&t->done) & DETACHED) ? -EINVAL : -ESRCH;
 }
 
-static bool is_live(const struct task *t)
-{
-	/* Pairs with publish(). */
-	return load_acquire(&t->life) == TASK_LIVE;
-}
-
 struct task *task_of_tid(int tid)
 {
 	struct task *t = NULL;
@@ -587,20 +677,25 @@ void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guar
 	*guard = t->guard_size;
 }
 
-void task_hold_spin(struct task *t, int delta)
+void task_catch_up(struct task *t)
 {
-	int held = load_relaxed(&t->spins_held) + delta;
-
-	store_relaxed(&t->spins_held, held);
 	/* Asked for its processor meanwhile, or bereft of it: now, then.  Inside a door it has
 	 * none. */
-	if (held == 0 &&
-	    unlikely(load_relaxed(&t->attention) |
+	if (unlikely(load_relaxed(&t->attention) |
 		     load_relaxed(&load_relaxed(&t->worker)->must_look)) &&
 	    !load_relaxed(&t->in_door)) {
 		runtime_enter(t);
 		runtime_leave(t);
 	}
+}
+
+void task_hold_spin(struct task *t, int delta)
+{
+	int held = load_relaxed(&t->spins_held) + delta;
+
+	store_relaxed(&t->spins_held, held);
+	if (held == 0)
+		task_catch_up(t);
 }
 
 int task_count(void)
@@ -634,12 +729,7 @@ static void notice(struct task *t, enum attention what)
 	or_acq_rel(&t->attention, what);
 	store_release(&t->interrupt, 1);
 	runtime_enter(self);
-	/* Pairs with wait_queued(): it sees the attention, or we see it queued. */
-	fence_seq_cst();
-	struct worker *w = load_relaxed(&t->worker);
-	if (!park_cancel(t, -EINTR) && w != NULL && t != self &&
-	    load_relaxed(&w->current) == t)
-		preempt_worker(w);
+	park_rouse(t);
 	runtime_leave(self);
 }
 
@@ -688,9 +778,6 @@ void task_publish(struct pgreen_debug *d)
 /* In the child: the task that forked is the only one, bound to the only kernel thread. */
 void task_fork_child(struct task *t)
 {
-	static struct worker child_worker;
-
-	memset(&child_worker, 0, sizeof(child_worker));
 	foreign.lock.word = 0;
 	foreign.free = NULL;
 	for (struct task *f = load_relaxed(&foreign.all); f != NULL;
@@ -698,8 +785,9 @@ void task_fork_child(struct task *t)
 		if (f != t)
 			free_foreign(f);
 	t->tid = sys(SYS_getpid);
-	store_relaxed(&t->worker, &child_worker);
-	bind_here(t);
+	store_relaxed(&foreign.n_adopted, t->adopted);
+	store_relaxed(&t->rests, false);
+	bind_to_first_thread(t);
 	t->cpu_before = 0;
 	t->keeps_slot = t->is_main = true;
 	foreign.main = t;

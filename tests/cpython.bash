@@ -11,7 +11,8 @@ python_testsuite() {
 }
 
 # cpython_same MODULE [OPTION...] [MODULE...]: each test of CPython's MODULEs has
-# native's outcome.  Most of them sleep, so both runs go on side by side.
+# native's outcome.  Most of them sleep, so both runs go on side by side.  Where native
+# fails some, as it does on a very busy machine, green must at least pass what native does.
 cpython_same() {
 	local module=$1 how runs=()
 	shift
@@ -25,6 +26,13 @@ cpython_same() {
 	wait "${runs[@]}"
 	echo "green, it ended with:" && tail -n 30 log.green
 	assert [ -s verdicts.native ]
+	if ! grep -q '^status 0$' verdicts.native; then
+		echo "native, it ended with:" && tail -n 30 log.native
+		assert grep ' completed$' verdicts.native >passed.native
+		grep -Fx -f passed.native verdicts.green >passed.green || :
+		same_file "what passes of $module" passed.native passed.green
+		return
+	fi
 	same_file "outcomes of $module" verdicts.native verdicts.green
 }
 

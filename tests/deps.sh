@@ -45,7 +45,8 @@ else
 fi
 
 echo "deps.sh: installing$missing" >&2
-install="$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends"
+# A fresh machine may be installing its updates: wait for it.
+install="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -qq -y --no-install-recommends"
 # A fresh image has no package lists, or stale ones: fetch them only if needed.
 # shellcheck disable=SC2086 # the words are meant to be split
 if ! $install $missing >/dev/null 2>&1; then

@@ -171,9 +171,10 @@ never_deadlocked() {
 
 waits() {
 	local at='0x[0-9a-f]+' fd='descriptor [0-9]+'
-	# Until the last have come to their waits.
+	# Until all have come to their waits.
 	begin green waits
 	dump_until 5 'sleeps'
+	dump_until 0 '(is runnable|runs)'
 	assert_equal "$status" 0
 	shows mutex "started at in_mutex: waits for mutex $at \(held\), held by $pid \"dump\"; for [0-9]" \
 		pthread_mutex_lock in_mutex
@@ -530,6 +531,7 @@ sleeping_connections() {
 }
 
 @test "MariaDB's 200 connections have the stacks that gdb shows natively" {
+	"$BATS_TEST_DIRNAME/deps.sh" mariadb-server >&2 || :
 	requires mariadbd mariadb-install-db mariadb-slap mariadb-admin mariadb gdb
 	mkdir "$BATS_TEST_TMPDIR/data"
 	run -0 mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$BATS_TEST_TMPDIR/data" \
@@ -546,4 +548,18 @@ sleeping_connections() {
 	stop
 	assert_equal "$(cut -d ' ' -f 1 "$BATS_TEST_TMPDIR/green")" 200
 	run -0 diff "$BATS_TEST_TMPDIR/native" "$BATS_TEST_TMPDIR/green"
+}
+
+@test "an interrupted task is seen from the first instruction of its frame on" {
+	requires gdb
+	local hold
+	mkfifo "$BATS_TEST_TMPDIR/in"
+	exec {hold}<>"$BATS_TEST_TMPDIR/in" # the program ends at the end of its input
+	run timeout 60 gdb -q -batch -ex "set exec-wrapper env GOMAXPROCS=1 LD_PRELOAD=$PGREEN_LIB" \
+		-ex 'handle SIG32 nostop noprint pass' -ex 'catch load libpgreen' -ex 'run busy' \
+		-ex 'break *preempt_trampoline' -ex continue -ex 'backtrace 2' -ex kill \
+		"$BATS_FILE_TMPDIR/dump" 3>&- <&"$hold"
+	exec {hold}>&-
+	# Most often it is of a computation.
+	assert_line --regexp '^#1 +(0x[0-9a-f]+ in )?[a-z_]+ \(.*\) (at|from) '
 }

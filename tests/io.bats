@@ -66,6 +66,11 @@ everywhere() {
 	everywhere interrupted files
 }
 
+@test "without a signal of the program's nothing comes in part" {
+	cd "$BATS_TEST_TMPDIR"
+	everywhere interrupted whole
+}
+
 @test "a signal ends or restarts waitpid and waitid" {
 	everywhere interrupted wait
 }
@@ -211,6 +216,10 @@ everywhere_shaken() {
 	everywhere_shaken streams raises
 }
 
+@test "and when a handler runs about the time of the write" {
+	everywhere streams raises-under-handlers
+}
+
 @test "MSG_WAITALL waits for all, but for the end, a handler or a timeout" {
 	everywhere_shaken streams waitall
 }
@@ -221,6 +230,10 @@ everywhere_shaken() {
 
 @test "O_NONBLOCK set by another number or process: who waits goes on, who comes does not wait" {
 	everywhere_shaken streams nonblock
+}
+
+@test "what was there before a read is its answer, also after many that had to wait" {
+	everywhere_shaken streams expectations
 }
 
 @test "SO_RCVLOWAT is obeyed" {
@@ -301,6 +314,10 @@ everywhere_shaken() {
 
 @test "the library's own descriptors cannot be closed or replaced" {
 	everywhere_shaken closing ours
+}
+
+@test "who polls what a thread with a kernel thread of its own closes goes on" {
+	everywhere closing bound
 }
 
 @test "close and dup2 that fail end nobody's wait" {

@@ -227,3 +227,17 @@ stays_native() {
 	stays_native 'it is written in Go, which has green threads of its own' ./threads
 	native "$(dirname "${PGREEN_LIB}")/pgreen" doctor ./threads | grep -q 'written in Go'
 }
+
+@test "QEMU's user mode, known by a symbol of its own, runs natively" {
+	cc -w -rdynamic -pthread -o qemu -xc - <<-'C'
+		#include <pthread.h>
+		void safe_syscall_base(void) { }
+		static void *nothing(void *p) { return p; }
+		int main(void)
+		{
+			pthread_t t;
+			return pthread_create(&t, 0, nothing, 0) || pthread_join(t, 0);
+		}
+	C
+	stays_native "it is QEMU, which makes its program's system calls itself" ./qemu
+}

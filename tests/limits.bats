@@ -104,6 +104,18 @@ leaves_nothing() {
 	everywhere exhaust default-stacks
 }
 
+@test "who finds no room for a thread lets those end that can" {
+	everywhere exhaust turnover
+	requires_green "natively others end meanwhile"
+	at_procs 1 -- few_tries_in_vain
+}
+
+few_tries_in_vain() {
+	run green "$BATS_FILE_TMPDIR/exhaust" turnover
+	assert_success
+	(($(number_before 'tries in vain') < 2000)) || fail "$output"
+}
+
 @test "a stack is as large as asked, and can be used to its end" {
 	everywhere stacks sizes
 }

@@ -45,6 +45,10 @@ everywhere() {
 	everywhere posix-cancel async
 }
 
+@test "also in waits that are no cancellation points" {
+	everywhere posix-cancel async-waits
+}
+
 @test "cleanup handlers run in reverse order, then the keys' destructors" {
 	everywhere posix-cancel order
 }

@@ -8,6 +8,9 @@ load helpers
 setup_file() {
 	build_prog processes
 	build_prog setids
+	"${CC:-cc}" -std=gnu11 -D_GNU_SOURCE -fPIC -shared -DLIBRARY \
+		-o "$BATS_FILE_TMPDIR/liblate.so" "$BATS_TEST_DIRNAME/progs/late-fork.c"
+	build_prog late-fork -Wl,--no-as-needed "$BATS_FILE_TMPDIR/liblate.so"
 }
 
 setup() {
@@ -47,6 +50,10 @@ everywhere() {
 	everywhere processes fork-mask
 }
 
+@test "a child of a thread while another one is in exit()" {
+	everywhere late-fork
+}
+
 @test "the child may load a library" {
 	everywhere processes load
 }
@@ -77,6 +84,10 @@ everywhere() {
 
 @test "popen from four threads at once" {
 	everywhere processes popen
+}
+
+@test "what a child sent before it ended is handled when main's wait returns" {
+	everywhere processes sent-before
 }
 
 @test "twenty threads each wait for a child of their own" {

@@ -11,7 +11,7 @@ load helpers
 load cpython
 
 DATA_SIZE=64M
-WIDE=16 # threads for a compressor: more than GOMAXPROCS + 4 allows kernel threads
+WIDE=16 # threads for a compressor; natively some may never start, as others are free again
 
 setup_file() {
 	local packages=(pigz pbzip2 xz-utils zstd sysbench stress-ng rt-tests python3) package
@@ -33,9 +33,13 @@ setup() {
 # ---- compressors ------------------------------------------------------------
 
 # round_trip PACK... -- UNPACK...: green, PACK makes native's archive and UNPACK
-# gets the data back, both on no more kernel threads than the contract allows.
+# gets the data back, both on no more kernel threads than the contract allows:
+# fewer than native takes, for which the processors are few.
 round_trip() {
 	local pack=() most peak
+	local -x GOMAXPROCS
+	GOMAXPROCS=$(procs)
+	if ((GOMAXPROCS > 4)); then GOMAXPROCS=4; fi
 	while [[ $1 != -- ]]; do
 		pack+=("$1")
 		shift
@@ -46,7 +50,7 @@ round_trip() {
 
 	peak=$(peak_threads -o packed.native native "${pack[@]}" <"$data")
 	echo "${pack[*]}: $peak kernel threads native"
-	assert [ "$peak" -ge "$WIDE" ]
+	assert [ "$peak" -gt "$most" ]
 
 	peak=$(peak_threads -o packed green "${pack[@]}" <"$data")
 	echo "${pack[*]}: $peak kernel threads green, at most $most allowed"

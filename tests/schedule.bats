@@ -90,3 +90,7 @@ everywhere() {
 	PGREEN_NATIVE='sched*le' run -0 --separate-stderr green "$BATS_FILE_TMPDIR/schedule" named
 	assert_output 'routine thread'
 }
+
+@test "who has ended and is not joined yet has no clock, policy or name" {
+	everywhere ended
+}

@@ -114,6 +114,18 @@ everywhere() {
 	everywhere all-parked
 }
 
+@test "a process signal that is pending is handled before who unblocks it goes on" {
+	everywhere unblock
+}
+
+@test "who ends the process by a signal that another thread lets in does not come back" {
+	everywhere last
+}
+
+@test "a process signal goes to main first, whichever thread sends it" {
+	everywhere main-first
+}
+
 @test "a process signal goes to the one thread that does not block it" {
 	everywhere one-open
 }

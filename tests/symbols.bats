@@ -227,6 +227,94 @@ cancellation_points() {
 	assert_output ''
 }
 
+@test "a library behind ours may tell the program another time" {
+	requires_green 'natively libc waits by its own clock'
+	cat >"$BATS_TEST_TMPDIR/time.c" <<-'END'
+	#include <sys/syscall.h>
+	#include <time.h>
+	#include <unistd.h>
+
+	_Thread_local long n_calls[1000]; /* which a worker has not */
+
+	int clock_gettime(clockid_t clock, struct timespec *ts)
+	{
+		n_calls[clock & 7]++;
+		int r = syscall(SYS_clock_gettime, clock, ts);
+		ts->tv_sec += 10000000;
+		return r;
+	}
+	END
+	cat >"$BATS_TEST_TMPDIR/main.c" <<-'END'
+	#include <errno.h>
+	#include <pthread.h>
+	#include <semaphore.h>
+	#include <stdio.h>
+	#include <stdlib.h>
+	#include <time.h>
+
+	static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+	static pthread_rwlock_t writing = PTHREAD_RWLOCK_INITIALIZER;
+
+	static const struct timespec *soon(clockid_t clock)
+	{
+		static _Thread_local struct timespec ts;
+
+		clock_gettime(clock, &ts);
+		ts.tv_nsec += 20000000;
+		if (ts.tv_nsec >= 1000000000)
+			ts.tv_nsec -= 1000000000, ts.tv_sec++;
+		return &ts;
+	}
+
+	static void late(const char *call, int error)
+	{
+		if (error != ETIMEDOUT)
+			printf("%s: %d\n", call, error), exit(1);
+	}
+
+	static void *waits(void *arg)
+	{
+		const clockid_t clocks[] = {CLOCK_REALTIME, CLOCK_MONOTONIC};
+		pthread_mutex_t mine = PTHREAD_MUTEX_INITIALIZER;
+		pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+		sem_t sem;
+
+		sem_init(&sem, 0, 0);
+		for (int i = 0; i < 2; i++) {
+			clockid_t c = clocks[i];
+
+			pthread_mutex_lock(&mine);
+			late("cond", pthread_cond_clockwait(&cond, &mine, c, soon(c)));
+			pthread_mutex_unlock(&mine);
+			late("mutex", pthread_mutex_clocklock(&held, c, soon(c)));
+			late("rwlock", pthread_rwlock_clockrdlock(&writing, c, soon(c)));
+			late("sem", sem_clockwait(&sem, c, soon(c)) == 0 ? 0 : errno);
+			if (clock_nanosleep(c, TIMER_ABSTIME, soon(c), NULL) != 0)
+				exit(2);
+		}
+		return arg;
+	}
+
+	int main(void)
+	{
+		pthread_t threads[8];
+
+		pthread_mutex_lock(&held);
+		pthread_rwlock_wrlock(&writing);
+		for (int i = 0; i < 8; i++)
+			pthread_create(&threads[i], NULL, waits, NULL);
+		for (int i = 0; i < 8; i++)
+			pthread_join(threads[i], NULL);
+		puts("in time");
+	}
+	END
+	cd "$BATS_TEST_TMPDIR"
+	"${CC:-cc}" -O -fPIC -shared -o libtime.so time.c
+	"${CC:-cc}" -O -D_GNU_SOURCE -o main main.c -pthread
+	at_procs 1 2 8 -- run -0 timeout 60 env LD_PRELOAD="$PGREEN_LIB:./libtime.so" ./main
+	assert_output 'in time'
+}
+
 @test "docs/COMPATIBILITY.md has the table of these rows" {
 	sed -n '/^<!-- table/,/^<!-- end of table/p' docs/COMPATIBILITY.md | sed '1,2d;$d' | sed '$d' \
 		>"$BATS_TEST_TMPDIR/table"

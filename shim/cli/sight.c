@@ -156,8 +156,9 @@ static bool sight_parked(struct sighting *g, struct task_view *t, struct sight *
 	task_parse(g->rt, t->at, c->after, &after);
 	bool same = is_unchanged(t, &before) && is_unchanged(&before, &after);
 	*t = after;
-	/* It may be on its way off the stack still. */
-	if (!same || (w.left == t->at && w.is_switching) || !take_saved(&stack, &r))
+	/* It may be on its way off the stack still, or on its way to that. */
+	if (!same || w.current == t->at || (w.left == t->at && w.is_switching) ||
+	    !take_saved(&stack, &r))
 		return false;
 	unwind(g->unwinder, &r, &stack, b);
 	if (b->read_more &&

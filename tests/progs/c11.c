@@ -12,17 +12,6 @@ static mtx_t mutex;
 static cnd_t cond;
 static long count;
 
-static struct timespec in_ms(int ms)
-{
-	struct timespec ts;
-
-	CHECK(timespec_get(&ts, TIME_UTC) == TIME_UTC);
-	ts.tv_nsec += ms % 1000 * 1000000L;
-	ts.tv_sec += ms / 1000 + ts.tv_nsec / 1000000000;
-	ts.tv_nsec %= 1000000000;
-	return ts;
-}
-
 static int answer(void *arg)
 {
 	return *(int *)arg;
@@ -105,7 +94,7 @@ static int try_elsewhere(void)
 
 static int time_out(void *arg)
 {
-	struct timespec ts = in_ms(30), bad = {0, -1};
+	struct timespec ts = in_ms(CLOCK_REALTIME, 30), bad = {0, -1};
 	long long begun = now_ms();
 
 	(void)arg;
@@ -169,7 +158,7 @@ static int wait_for_all(void *arg)
 static void conditions(void)
 {
 	thrd_t adders[N_THREADS], waiters[N_THREADS];
-	struct timespec ts = in_ms(30);
+	struct timespec ts = in_ms(CLOCK_REALTIME, 30);
 
 	CHECK(mtx_init(&mutex, mtx_plain) == thrd_success);
 	CHECK(cnd_init(&cond) == thrd_success);
@@ -188,7 +177,7 @@ static void conditions(void)
 	for (int i = 0; i < N_THREADS; i++)
 		CHECK(thrd_join(waiters[i], NULL) == thrd_success);
 	CHECK(count == (long)N_THREADS * N_ROUNDS);
-	ts = in_ms(30);
+	ts = in_ms(CLOCK_REALTIME, 30);
 	CHECK(mtx_lock(&mutex) == thrd_success);
 	CHECK(cnd_timedwait(&cond, &mutex, &ts) == thrd_timedout);
 	CHECK(mtx_unlock(&mutex) == thrd_success);

@@ -34,12 +34,30 @@
 		CHECK(errno == 0 && #call); \
 	} while (0)
 
+/* For those that set errno. */
+#define FAILS(call, with)                               \
+	do {                                            \
+		errno = 0;                              \
+		CHECK((call) == -1 && errno == (with)); \
+	} while (0)
+
 static inline long long now_ms(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+static inline struct timespec in_ms(clockid_t clock, int ms)
+{
+	struct timespec ts;
+
+	CHECK(clock_gettime(clock, &ts) == 0);
+	ts.tv_nsec += ms % 1000 * 1000000L;
+	ts.tv_sec += ms / 1000 + ts.tv_nsec / 1000000000;
+	ts.tv_nsec %= 1000000000;
+	return ts;
 }
 
 static inline void sleep_ms(int ms)

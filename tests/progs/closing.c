@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -17,6 +18,7 @@
 #include <sys/wait.h>
 
 #include "check.h"
+#include "reading.h"
 
 /* A close that no wrapper sees. */
 static long hidden_close(int fd)
@@ -28,37 +30,6 @@ static long hidden_close(int fd)
 			 : "a"((long)SYS_close), "D"((long)fd)
 			 : "rcx", "r11", "memory");
 	return r;
-}
-
-struct reading {
-	int fd;
-	_Atomic bool begun, done;
-	ssize_t result;
-	int error;
-	char buf[100];
-};
-
-static void *read_some(void *arg)
-{
-	struct reading *r = arg;
-
-	r->begun = true;
-	r->result = read(r->fd, r->buf, sizeof(r->buf));
-	r->error = errno;
-	r->done = true;
-	return NULL;
-}
-
-static pthread_t begin_reading(struct reading *r, int fd)
-{
-	*r = (struct reading){.fd = fd};
-	pthread_t thread = start(read_some, r);
-
-	while (!r->begun)
-		sleep_ms(1);
-	sleep_ms(5);
-	CHECK(!r->done);
-	return thread;
 }
 
 static void check_alive(void)
@@ -335,6 +306,49 @@ static pthread_t begin_polling(struct polling *p, struct pollfd *fds, nfds_t n)
 	sleep_ms(5);
 	CHECK(!p->done);
 	return thread;
+}
+
+/* Closes a descriptor, in a thread that has a kernel thread of its own. */
+static void *close_bound(void *fd)
+{
+	cpu_set_t one, all;
+
+	CHECK(sched_getaffinity(0, sizeof(all), &all) == 0);
+	CPU_ZERO(&one);
+	for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+		if (CPU_ISSET(i, &all))
+			CPU_SET(i, &one);
+	CHECK(sched_setaffinity(0, sizeof(one), &one) == 0);
+	sleep_ms(20); /* all processors are idle by then */
+	close((int)(intptr_t)fd);
+	return NULL;
+}
+
+/* Who polls it and another, which something then comes to, goes on. */
+static void test_bound(void)
+{
+	int closed[2], fds[2];
+	char c;
+
+	for (int i = 0; i < 10; i++) {
+		CHECK(pipe(closed) == 0 && pipe(fds) == 0);
+		struct pollfd p[] = {{fds[0], POLLIN, 0}, {closed[0], POLLIN, 0}};
+		pthread_t thread = start(close_bound, (void *)(intptr_t)closed[0]);
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			sleep_ms(60);
+			_exit(write(fds[1], "a", 1) == 1 ? 0 : 1);
+		}
+		while (poll(p, 2, 20000) == 1 && p[0].revents == 0)
+			p[1].fd = -1; /* it was told of what is closed */
+		CHECK(p[0].revents == POLLIN && read(fds[0], &c, 1) == 1);
+		CHECK(waitpid(pid, NULL, 0) == pid);
+		join(thread);
+		close(closed[1]);
+		close(fds[0]);
+		close(fds[1]);
+	}
 }
 
 enum { N_MANY = 600 };
@@ -641,9 +655,10 @@ static void test_at_once(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"reused", test_reused}, {"churned", test_churned}, {"ours", test_ours},
-	    {"errors", test_errors}, {"polls", test_polls},     {"selects", test_selects},
-	    {"shells", test_shells}, {"names", test_names},     {"at-once", test_at_once},
+	    {"reused", test_reused},   {"churned", test_churned}, {"ours", test_ours},
+	    {"errors", test_errors},   {"bound", test_bound},     {"polls", test_polls},
+	    {"selects", test_selects}, {"shells", test_shells},   {"names", test_names},
+	    {"at-once", test_at_once},
 	};
 
 	become_threaded();

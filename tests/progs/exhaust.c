@@ -306,6 +306,29 @@ static void default_stacks(void)
 	release_and_join(2000);
 }
 
+/* Detached threads with large stacks, which end at once: where there is no room for another
+ * the creator tries again.  Prints how often that was in vain. */
+static void turnover(void)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	long in_vain = 0;
+
+	become_threaded();
+	limit(RLIMIT_AS, (rlim_t)(size_kib() + 400 * 1024) << 10);
+	CHECK_OK(pthread_attr_init(&attr));
+	CHECK_OK(pthread_attr_setstacksize(&attr, 16 << 20));
+	CHECK_OK(pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED));
+	for (int n = 0; n < 2000;) {
+		int r = pthread_create(&thread, &attr, do_nothing, NULL);
+
+		CHECK(r == 0 || r == EAGAIN);
+		n += r == 0;
+		in_vain += r != 0;
+	}
+	printf("%ld tries in vain\n", in_vain);
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
@@ -320,6 +343,7 @@ int main(int argc, char **argv)
 	    {"processes-later", processes_later},
 	    {"processes-for-a-while", processes_for_a_while},
 	    {"default-stacks", default_stacks},
+	    {"turnover", turnover},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

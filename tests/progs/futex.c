@@ -23,23 +23,6 @@ static long futex(_Atomic int *addr, int op, int val, const void *timeout,
 		       val3);
 }
 
-#define FAILS(call, with)                               \
-	do {                                            \
-		errno = 0;                              \
-		CHECK((call) == -1 && errno == (with)); \
-	} while (0)
-
-static struct timespec in_ms(clockid_t clock, int ms)
-{
-	struct timespec ts;
-
-	CHECK(clock_gettime(clock, &ts) == 0);
-	ts.tv_nsec += ms % 1000 * 1000000L;
-	ts.tv_sec += ms / 1000 + ts.tv_nsec / 1000000000;
-	ts.tv_nsec %= 1000000000;
-	return ts;
-}
-
 static void errors(void)
 {
 	struct timespec bad = {0, -1}, negative = {-1, 0}, ms = {0, 1000000};

@@ -7,16 +7,19 @@
  * until there is something to return, and the others still fail (signal(7)).
  */
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <mqueue.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/msg.h>
+#include <sys/random.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -490,9 +493,10 @@ static pid_t start_rain(int n)
 	CHECK(pid >= 0);
 	if (pid != 0)
 		return pid;
+	/* Slowly: who waits is in the kernel by then, and no second one comes to its aid. */
 	for (int i = 0; i < n; i++) {
+		sleep_ms(20);
 		CHECK(kill(getppid(), SIGUSR1) == 0);
-		sleep_ms(2);
 	}
 	satisfy_read();
 	_exit(0);
@@ -618,6 +622,87 @@ static void test_files(void)
 	CHECK(unlink(path) == 0);
 }
 
+/* --- beside threads that compute ------------------------------------------------------------- */
+
+enum { N_BYTES = 8 << 20, N_IOS = 16, IO_SIZE = 1 << 20 };
+
+static _Atomic bool computed;
+
+static void *compute(void *arg)
+{
+	while (!computed)
+		;
+	return arg;
+}
+
+static void *read_devices(void *arg)
+{
+	char *buf = malloc(N_BYTES);
+	int fds[] = {open("/dev/urandom", O_RDONLY), open("/dev/zero", O_RDONLY)};
+
+	memset(buf, 1, N_BYTES);
+	for (int i = 0; i < 10; i++) {
+		CHECK(getrandom(buf, N_BYTES, 0) == N_BYTES);
+		CHECK(syscall(SYS_getrandom, buf, N_BYTES, 0) == N_BYTES);
+		for (int k = 0; k < 2; k++)
+			CHECK(read(fds[k], buf, N_BYTES) == N_BYTES);
+	}
+	for (int k = 0; k < 2; k++)
+		close(fds[k]);
+	free(buf);
+	return arg;
+}
+
+/* As many as are asked for at least. */
+static void *get_events(void *arg)
+{
+	char path[] = "interrupted.XXXXXX", *buf;
+	struct iocb ios[N_IOS], *submitted[N_IOS];
+	struct io_event events[N_IOS];
+	aio_context_t context = 0;
+	int fd = mkostemp(path, O_DIRECT);
+
+	if (fd < 0)
+		fd = mkstemp(path); /* tmpfs */
+	CHECK(fd >= 0 && unlink(path) == 0);
+	CHECK(posix_memalign((void **)&buf, 4096, N_IOS * IO_SIZE) == 0);
+	memset(buf, 1, N_IOS * IO_SIZE);
+	CHECK(syscall(SYS_io_setup, N_IOS, &context) == 0);
+	for (int i = 0; i < 10; i++) {
+		for (int k = 0; k < N_IOS; k++) {
+			ios[k] = (struct iocb){.aio_lio_opcode = IOCB_CMD_PWRITE,
+					       .aio_fildes = (unsigned)fd,
+					       .aio_buf = (uintptr_t)(buf + k * IO_SIZE),
+					       .aio_nbytes = IO_SIZE,
+					       .aio_offset = (long long)k * IO_SIZE};
+			submitted[k] = &ios[k];
+		}
+		CHECK(syscall(SYS_io_submit, context, N_IOS, submitted) == N_IOS);
+		CHECK(syscall(SYS_io_getevents, context, N_IOS, N_IOS, events, NULL) ==
+		      N_IOS);
+	}
+	CHECK(syscall(SYS_io_destroy, context) == 0);
+	free(buf);
+	close(fd);
+	return arg;
+}
+
+/* Without a signal of the program's nothing comes in part. */
+static void test_whole(void)
+{
+	pthread_t computing[4], calling[4];
+
+	for (int i = 0; i < 4; i++)
+		computing[i] = start(compute, NULL);
+	for (int i = 0; i < 4; i++)
+		calling[i] = start(i % 2 == 0 ? read_devices : get_events, NULL);
+	for (int i = 0; i < 4; i++)
+		join(calling[i]);
+	computed = true;
+	for (int i = 0; i < 4; i++)
+		join(computing[i]);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -640,6 +725,7 @@ int main(int argc, char **argv)
 	    {"main", test_main},
 	    {"masks", test_masks},
 	    {"files", test_files},
+	    {"whole", test_whole},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

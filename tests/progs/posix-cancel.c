@@ -6,6 +6,7 @@
  */
 #include <aio.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <mqueue.h>
 #include <poll.h>
 #include <semaphore.h>
@@ -18,6 +19,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 
@@ -283,6 +285,14 @@ static void *do_point_late(void *arg)
 	return do_point(arg);
 }
 
+static void check_cancelled(pthread_t thread, const struct point *p)
+{
+	if (join(thread) == PTHREAD_CANCELED && ended == 1)
+		return;
+	fprintf(stderr, "%s: not cancelled\n", p->name);
+	exit(1);
+}
+
 static void check_point(const struct point *p, bool blocked)
 {
 	if (strncmp(p->name, "mq_", 3) == 0 && messages == (mqd_t)-1)
@@ -294,10 +304,7 @@ static void check_point(const struct point *p, bool blocked)
 		sleep_ms(5);
 		CHECK_OK(pthread_cancel(thread));
 	}
-	if (join(thread) != PTHREAD_CANCELED || ended != 1) {
-		fprintf(stderr, "%s: not cancelled\n", p->name);
-		exit(1);
-	}
+	check_cancelled(thread, p);
 	/* Nothing that it held is left. */
 	CHECK_OK(pthread_mutex_lock(&mutex));
 	CHECK_OK(pthread_mutex_unlock(&mutex));
@@ -413,6 +420,75 @@ static void *cancel_self(void *arg)
 	CHECK_OK(pthread_cancel(pthread_self()));
 	CHECK(!"not cancelled");
 	return arg;
+}
+
+/* Waits that are no cancellation points, but where an asynchronous cancel acts, as anywhere. */
+static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_spinlock_t spinlock;
+static int word;
+
+/* clang-format off */
+#define ASYNC_WAITS(P)                                                                   \
+	P(mutex_lock, pthread_mutex_lock(&mutex))                                        \
+	P(mutex_timedlock, { struct timespec ts = later(); pthread_mutex_timedlock(&mutex, &ts); }) \
+	P(rwlock_rdlock, pthread_rwlock_rdlock(&rwlock))                                 \
+	P(rwlock_wrlock, pthread_rwlock_wrlock(&rwlock))                                 \
+	P(spin_lock, pthread_spin_lock(&spinlock))                                       \
+	P(sched_yield, for (;;) sched_yield())                                           \
+	P(SYS_read, syscall(SYS_read, empty_pipe[0], buf, 1))                            \
+	P(SYS_write, syscall(SYS_write, full_pipe[1], buf, 1))                           \
+	P(SYS_accept4, syscall(SYS_accept4, listener, NULL, NULL, 0))                    \
+	P(SYS_recvfrom, syscall(SYS_recvfrom, sockets[0], buf, 1, 0, NULL, NULL))        \
+	P(SYS_sendto, syscall(SYS_sendto, full_sockets[1], buf, 1, 0, NULL, 0))          \
+	P(SYS_recvmmsg, { struct mmsghdr m = {.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}}; \
+			  syscall(SYS_recvmmsg, sockets[0], &m, 1, 0, NULL); })          \
+	P(SYS_poll, syscall(SYS_poll, NULL, 0, -1))                                      \
+	P(SYS_ppoll, { struct pollfd p = {empty_pipe[0], POLLIN, 0};                     \
+		       syscall(SYS_ppoll, &p, 1, NULL, NULL, 0); })                      \
+	P(SYS_select, syscall(SYS_select, 0, NULL, NULL, NULL, NULL))                    \
+	P(SYS_pselect6, syscall(SYS_pselect6, 0, NULL, NULL, NULL, NULL, NULL))          \
+	P(SYS_epoll_wait, { struct epoll_event e; syscall(SYS_epoll_wait, epoll, &e, 1, -1); }) \
+	P(SYS_nanosleep, syscall(SYS_nanosleep, &long_time, NULL))                       \
+	P(SYS_clock_nanosleep, syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &long_time, NULL)) \
+	P(SYS_futex, syscall(SYS_futex, &word, FUTEX_WAIT, 0, NULL, NULL, 0))            \
+	P(SYS_pause, syscall(SYS_pause))                                                 \
+	P(SYS_rt_sigtimedwait, { uint64_t s = 1 << (SIGUSR2 - 1);                        \
+				 syscall(SYS_rt_sigtimedwait, &s, NULL, NULL, 8); })     \
+	P(SYS_wait4, syscall(SYS_wait4, child, NULL, 0, NULL))                           \
+	P(SYS_fcntl, { struct flock lock = {.l_type = F_WRLCK};                          \
+		       syscall(SYS_fcntl, locked, F_SETLKW, &lock); })
+ASYNC_WAITS(CALL) /* NOLINT(bugprone-unused-return-value) */
+static const struct point async_waits[] = {ASYNC_WAITS(ROW)};
+/* clang-format on */
+
+static void *be_async(void *arg)
+{
+	CHECK_OK(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL));
+	pthread_cleanup_push(note_end, NULL);
+	step = 1;
+	((const struct point *)arg)->call();
+	CHECK(!"the call returned");
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+static void test_async_waits(void)
+{
+	set_up();
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	CHECK_OK(pthread_rwlock_wrlock(&rwlock));
+	CHECK_OK(pthread_spin_init(&spinlock, 0));
+	CHECK_OK(pthread_spin_lock(&spinlock));
+	for (size_t i = 0; i < sizeof(async_waits) / sizeof(async_waits[0]); i++)
+		for (int pause = 0; pause < 20; pause += 5) {
+			step = ended = 0;
+			pthread_t thread = start(be_async, (void *)&async_waits[i]);
+			wait_for_step(1);
+			sleep_ms(pause);
+			CHECK_OK(pthread_cancel(thread));
+			check_cancelled(thread, &async_waits[i]);
+		}
+	clean_up();
 }
 
 static void test_async(void)
@@ -626,10 +702,17 @@ static void test_closed(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"blocked", test_blocked}, {"pending", test_pending}, {"stdio", test_stdio},
-	    {"states", test_states},   {"async", test_async},     {"order", test_order},
-	    {"end", test_end},         {"join", test_join},       {"many", test_many},
+	    {"blocked", test_blocked},
+	    {"pending", test_pending},
+	    {"stdio", test_stdio},
+	    {"states", test_states},
+	    {"async", test_async},
+	    {"order", test_order},
+	    {"end", test_end},
+	    {"join", test_join},
+	    {"many", test_many},
 	    {"closed", test_closed},
+	    {"async-waits", test_async_waits},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

@@ -18,17 +18,6 @@ static void wait_for(const _Atomic int *n, int least)
 		CHECK(now_ms() < end);
 }
 
-static struct timespec in_ms(clockid_t clock, int ms)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	ts.tv_nsec += ms % 1000 * 1000000L;
-	ts.tv_sec += ms / 1000 + ts.tv_nsec / 1000000000;
-	ts.tv_nsec %= 1000000000;
-	return ts;
-}
-
 /* --- mutexes --------------------------------------------------------------------------------- */
 
 static pthread_mutex_t mutex;

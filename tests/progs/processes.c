@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <wchar.h>
 
 #include "check.h"
 
@@ -566,7 +567,7 @@ static void *run_popen(void *arg)
 	for (int i = 0; i < 10; i++) {
 		FILE *f = popen("echo one; sleep 0.01; echo two", "r");
 
-		CHECK(f != NULL);
+		CHECK(f != NULL && fwide(f, 0) < 0);
 		CHECK(fgets(line, sizeof(line), f) != NULL && strcmp(line, "one\n") == 0);
 		CHECK(fgets(line, sizeof(line), f) != NULL && strcmp(line, "two\n") == 0);
 		CHECK(fgets(line, sizeof(line), f) == NULL);
@@ -587,6 +588,66 @@ static void test_popen(void)
 		threads[i] = start(run_popen, NULL);
 	for (int i = 0; i < 4; i++)
 		join(threads[i]);
+}
+
+/* --- what a child sent before it ended ------------------------------------------------------- */
+
+static volatile sig_atomic_t n_ended, n_sent;
+
+static void count_signal(int sig)
+{
+	if (sig == SIGCHLD)
+		n_ended++;
+	else
+		n_sent++;
+}
+
+static void *wait_for_ever(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+/* Main has handled it when its wait returns, as the kernel has main do. */
+static void test_sent_before(void)
+{
+	struct sigaction count = {.sa_handler = count_signal, .sa_flags = SA_RESTART};
+	sigset_t all, before;
+	siginfo_t info;
+
+	CHECK(sigaction(SIGCHLD, &count, NULL) == 0 &&
+	      sigaction(SIGUSR1, &count, NULL) == 0);
+	/* It takes none, also while system() has main block SIGCHLD. */
+	sigfillset(&all);
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, &all, &before));
+	start(wait_for_ever, NULL);
+	CHECK_OK(pthread_sigmask(SIG_SETMASK, &before, NULL));
+	for (int i = 0; i < 200; i++) {
+		n_ended = n_sent = 0;
+		if (i % 8 == 7) {
+			CHECK(system("kill -USR1 $PPID") == 0);
+		} else if (i % 4 == 3) {
+			FILE *f = popen("kill -USR1 $PPID", "r");
+
+			CHECK(f != NULL && pclose(f) == 0);
+		} else {
+			pid_t pid = fork();
+
+			CHECK(pid >= 0);
+			if (pid == 0) {
+				kill(getppid(), SIGUSR1);
+				_exit(0);
+			}
+			if (i % 4 == 2)
+				sleep_ms(1);
+			if (i % 4 == 1)
+				CHECK(waitid(P_PID, (id_t)pid, &info, WEXITED) == 0);
+			else
+				CHECK(waitpid(pid, NULL, 0) == pid);
+		}
+		CHECK(n_sent == 1 && n_ended == 1);
+	}
 }
 
 /* --- wait ----------------------------------------------------------------------------------- */
@@ -648,6 +709,7 @@ int main(int argc, char **argv)
 	    {"system", test_system},
 	    {"system-cancel", test_system_cancel},
 	    {"popen", test_popen},
+	    {"sent-before", test_sent_before},
 	    {"wait", test_wait},
 	};
 

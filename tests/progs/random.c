@@ -18,8 +18,10 @@
  *	- who is to be cancelled has noted all before it can be, and owns nothing that its cleanup
  *	  handlers do not give back;
  *	- a handler may run at any time: whatever it can interrupt is called again;
+ *	- a handler that tells others never runs in who can be cancelled;
  *	- a loop that goes round an unknown number of times draws nothing and notes nothing.
  */
+#include <execinfo.h>
 #include <fcntl.h>
 #include <fenv.h>
 #include <netinet/in.h>
@@ -938,6 +940,52 @@ static int get(FILE *f)
 	return c;
 }
 
+/* libc's popen() and system() take locks that its fork() does not: natively the child of a
+ * process with threads may find them taken for ever.  Where a fork excludes them the child may
+ * call them too; elsewhere it must not. */
+static pthread_rwlock_t shells = PTHREAD_RWLOCK_INITIALIZER;
+static bool shells_are_lost;
+
+static FILE *open_shell(const char *command)
+{
+	CHECK_OK(pthread_rwlock_rdlock(&shells));
+	FILE *f = popen(command, "r");
+	CHECK_OK(pthread_rwlock_unlock(&shells));
+	CHECK(f);
+	return f;
+}
+
+static int close_shell(FILE *f)
+{
+	CHECK_OK(pthread_rwlock_rdlock(&shells));
+	int status = pclose(f);
+	CHECK_OK(pthread_rwlock_unlock(&shells));
+	return status;
+}
+
+static int run_shell(const char *command)
+{
+	CHECK_OK(pthread_rwlock_rdlock(&shells));
+	int status = system(command);
+	CHECK_OK(pthread_rwlock_unlock(&shells));
+	return status;
+}
+
+static pid_t fork_with_shells(bool with)
+{
+	if (with)
+		CHECK_OK(pthread_rwlock_wrlock(&shells));
+	pid_t pid = fork();
+	if (pid == 0) {
+		/* Who else held it, or waits for it, is not here. */
+		CHECK_OK(pthread_rwlock_init(&shells, NULL));
+		shells_are_lost |= !with;
+	} else if (with) {
+		CHECK_OK(pthread_rwlock_unlock(&shells));
+	}
+	return pid;
+}
+
 static void start_shell(struct thread *t)
 {
 	int status = below(t, 100), got = -1;
@@ -947,19 +995,18 @@ static void start_shell(struct thread *t)
 	FILE *f;
 
 	snprintf(command, sizeof(command), "echo x; exit %d", status);
-	switch (below(t, 3)) {
+	switch (shells_are_lost ? 2 : below(t, 3)) {
 	case 0:
-		f = popen(command, "r");
-		CHECK(f);
+		f = open_shell(command);
 		int c = get(f);
 		while (c != EOF && get(f) != EOF)
 			;
-		got = pclose(f);
+		got = close_shell(f);
 		note(t, " %c", c);
 		break;
 	case 1:
 		snprintf(command, sizeof(command), "exit %d", status);
-		got = system(command);
+		got = run_shell(command);
 		break;
 	default:
 		snprintf(command, sizeof(command), "exit %d", status);
@@ -1126,11 +1173,31 @@ static void unlock(void *mutex)
 	CHECK_OK(pthread_mutex_unlock(mutex));
 }
 
+static sigset_t signals_for_all(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIG_PROCESS);
+	sigaddset(&set, SIGALRM);
+	return set;
+}
+
+/* For who is to be cancelled: natively that ends a handler too, if it runs in a wait, and
+ * before it has told anybody. */
+static void leave_handlers_to_others(void)
+{
+	sigset_t set = signals_for_all();
+
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
+}
+
 /* Waits among the consumers until it is cancelled. */
 static void haunt(struct thread *t)
 {
 	struct queue *q = t->shared;
 
+	leave_handlers_to_others();
 	pthread_mutex_lock(&q->mutex);
 	pthread_cleanup_push(unlock, &q->mutex);
 	for (;;)
@@ -1853,10 +1920,9 @@ static void at_pause(struct trap *p)
 
 static void at_sigsuspend(struct trap *p)
 {
-	sigset_t set;
+	sigset_t set = signals_for_all();
 
 	(void)p;
-	sigemptyset(&set);
 	sigsuspend(&set);
 }
 
@@ -1938,17 +2004,12 @@ static void be_cancelled(struct thread *t)
 
 	if (p->how == ALLOWED || p->how == REFUSED)
 		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	else
+		leave_handlers_to_others();
 	pthread_cleanup_push(clean, t);
 	if (p->how != ANY_TIME)
 		sem_post(&p->ready);
 	if (p->how == ASYNCHRONOUS) {
-		sigset_t set;
-
-		/* In a handler for all it would be cancelled before that has told anybody. */
-		sigemptyset(&set);
-		sigaddset(&set, SIG_PROCESS);
-		sigaddset(&set, SIGALRM);
-		CHECK_OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 		p->computes = true;
 		for (;;)
@@ -1959,8 +2020,10 @@ static void be_cancelled(struct thread *t)
 		fill_in(t);
 		note(t, " not yet");
 	}
-	if (p->how == ALLOWED)
+	if (p->how == ALLOWED) {
+		leave_handlers_to_others();
 		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+	}
 	if (p->how != REFUSED)
 		wait_in_trap(t);
 	pthread_cleanup_pop(1);
@@ -1990,7 +2053,8 @@ static void lock_file(struct trap *p)
 	char path[40];
 
 	CHECK(f);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fileno(f));
+	/* Not self: that is the main thread, which has no descriptors once it has ended. */
+	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", fileno(f));
 	p->locked[0] = open(path, O_RDWR | O_CLOEXEC);
 	p->locked[1] = open(path, O_RDWR | O_CLOEXEC);
 	fclose(f);
@@ -2082,6 +2146,7 @@ static void take_by_sem(struct thread *t)
 {
 	struct tokens *k = t->shared;
 
+	leave_handlers_to_others();
 	for (;;)
 		if (sem_wait(&k->sem) == 0)
 			k->taken++;
@@ -2091,6 +2156,7 @@ static void take_by_cond(struct thread *t)
 {
 	struct tokens *k = t->shared;
 
+	leave_handlers_to_others();
 	pthread_mutex_lock(&k->mutex);
 	pthread_cleanup_push(unlock, &k->mutex);
 	for (;;) {
@@ -2347,10 +2413,11 @@ static void fork_child(struct thread *t)
 	int fds[2], status = below(t, 100), how = below(t, 6), depth = t->depth - 1;
 	int n = between(t, 0, 3), got;
 	uint64_t seed = draw(t);
+	bool with_shells = seed % 2;
 	char text[201];
 
 	CHECK(pipe2(fds, O_CLOEXEC) == 0);
-	pid_t pid = fork();
+	pid_t pid = fork_with_shells(with_shells);
 	CHECK(pid >= 0);
 	if (pid == 0) {
 		close(fds[0]);
@@ -2708,9 +2775,13 @@ int main(int argc, char **argv)
 	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
 	int size = argc > 2 ? atoi(argv[2]) : 6;
 	char line[40];
+	void *at[1];
 
 	put(1, line, snprintf(line, sizeof(line), "seed %lu\n", (unsigned long)seed));
 	set_handlers();
+	/* libc loads what unwinds a thread for the first one that is, and who forks meanwhile has
+	 * a child that can load nothing. */
+	backtrace(at, 1);
 	run_world(seed, 3, size, 1);
 	return end_program(self);
 }

@@ -6,17 +6,6 @@
 
 #include "check.h"
 
-static struct timespec in_ms(clockid_t clock, int ms)
-{
-	struct timespec ts;
-
-	CHECK(clock_gettime(clock, &ts) == 0);
-	ts.tv_nsec += ms % 1000 * 1000000L;
-	ts.tv_sec += ms / 1000 + ts.tv_nsec / 1000000000;
-	ts.tv_nsec %= 1000000000;
-	return ts;
-}
-
 /* pthread_rwlock_init with a kind. */
 static void init_kind(pthread_rwlock_t *l, int kind)
 {

@@ -13,23 +13,6 @@
 
 static sem_t sem;
 
-#define FAILS(call, with)                               \
-	do {                                            \
-		errno = 0;                              \
-		CHECK((call) == -1 && errno == (with)); \
-	} while (0)
-
-static struct timespec in_ms(clockid_t clock, int ms)
-{
-	struct timespec ts;
-
-	CHECK(clock_gettime(clock, &ts) == 0);
-	ts.tv_nsec += ms % 1000 * 1000000L;
-	ts.tv_sec += ms / 1000 + ts.tv_nsec / 1000000000;
-	ts.tv_nsec %= 1000000000;
-	return ts;
-}
-
 static int value(void)
 {
 	int n = -1;

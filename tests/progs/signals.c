@@ -1370,6 +1370,74 @@ static void test_forked(void)
 	}
 }
 
+/* --- what is pending when it is unblocked -------------------------------------------------- */
+
+/* It is handled before the call returns. */
+static void test_unblock(void)
+{
+	pid_t parent = getpid();
+	int status;
+
+	sem_init(&sem, 0, 0);
+	handle(SIGUSR1, note, 0);
+	block(SIGUSR1);
+	pthread_t thread = start(park_on_sem, NULL);
+	for (int i = 0; i < 50; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(kill(parent, SIGUSR1) == 0 ? 0 : 1);
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+		CHECK(n_handled == i && is_pending(SIGUSR1));
+		unblock(SIGUSR1);
+		CHECK(n_handled == i + 1 && pthread_equal(handled_by, pthread_self()));
+		block(SIGUSR1);
+	}
+	sem_post(&sem);
+	join(thread);
+}
+
+static void *kill_own(void *arg)
+{
+	sleep_ms(10);
+	CHECK(kill(getpid(), SIGUSR1) == 0);
+	return arg;
+}
+
+/* Main comes first, whoever sends: its wait ends. */
+static void test_main_first(void)
+{
+	handle(SIGUSR1, note, 0);
+	sem_init(&sem, 0, 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		pthread_t thread = start(kill_own, NULL);
+
+		CHECK(sem_wait(&sem) == -1 && errno == EINTR);
+		CHECK(n_handled == i + 1 && pthread_equal(handled_by, pthread_self()));
+		join(thread);
+	}
+}
+
+/* Who sends the process a signal that another thread lets in, and whose action is to end it,
+ * does not come back. */
+static void test_last(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		signal(SIGPIPE, SIG_DFL);
+		sem_init(&sem, 0, 0);
+		start(park_on_sem, NULL);
+		sleep_ms(10);
+		block(SIGPIPE);
+		kill(getpid(), SIGPIPE);
+		_exit(3);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -1398,6 +1466,9 @@ int main(int argc, char **argv)
 	    {"self-by-kernel", test_self_by_kernel},
 	    {"all-parked", test_all_parked},
 	    {"one-open", test_one_open},
+	    {"unblock", test_unblock},
+	    {"main-first", test_main_first},
+	    {"last", test_last},
 	    {"timer", test_timer},
 	    {"disarm", test_disarm},
 	    {"children", test_children},

@@ -330,6 +330,14 @@ static void *touch_a_megabyte(void *arg)
 	return arg;
 }
 
+/* Until it has been looked at. */
+static void *keep_a_megabyte(void *arg)
+{
+	touch_a_megabyte(arg);
+	pthread_barrier_wait(&barrier);
+	return arg;
+}
+
 /* The pages of stacks that nobody uses go back to the machine. */
 static void given_back(void)
 {
@@ -341,9 +349,10 @@ static void given_back(void)
 	before = rss_kib();
 	CHECK_OK(pthread_barrier_init(&barrier, NULL, N + 1));
 	for (int i = 0; i < N; i++)
-		threads[i] = start(touch_a_megabyte, NULL);
+		threads[i] = start(keep_a_megabyte, NULL);
 	pthread_barrier_wait(&barrier);
 	CHECK(rss_kib() - before > 100 * 1024);
+	pthread_barrier_wait(&barrier);
 	for (int i = 0; i < N; i++)
 		join(threads[i]);
 	while (rss_kib() - before > ENOUGH_KIB && now_ms() < end)

@@ -5,9 +5,12 @@
  * or to several processes.
  */
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pty.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -19,6 +22,7 @@
 #include <termios.h>
 
 #include "check.h"
+#include "reading.h"
 
 static bool is_shaken(void)
 {
@@ -433,6 +437,7 @@ static void *raise_all(void *arg)
 	close(fds[0]);
 	expect_raised(SIGPIPE, write(fds[1], "abc", 3), EPIPE);
 	expect_raised(SIGPIPE, writev(fds[1], &v, 1), EPIPE);
+	expect_raised(SIGPIPE, dprintf(fds[1], "abc"), EPIPE); /* libc's own write */
 	make_fifo(fds);
 	close(fds[0]);
 	expect_raised(SIGPIPE, write(fds[1], "abc", 3), EPIPE);
@@ -473,19 +478,66 @@ static void *write_beyond(void *arg)
 	CHECK(write(fd, "0123456789", 10) == 10);
 	expect_raised(SIGXFSZ, write(fd, "x", 1), EFBIG);
 	expect_raised(SIGXFSZ, pwrite(fd, "x", 1, 100), EFBIG);
+	expect_raised(SIGXFSZ, dprintf(fd, "x"), EFBIG);
 	close(fd);
 	return arg;
 }
 
-static void *die_of_it(void *arg)
+static void *die_of_it(void *is_libcs)
 {
 	int fds[2];
 
 	make_pipe(fds);
 	close(fds[0]);
 	signal(SIGPIPE, SIG_DFL);
-	write(fds[1], "abc", 3);
+	if (is_libcs != NULL)
+		dprintf(fds[1], "abc");
+	else
+		write(fds[1], "abc", 3);
 	_exit(7);
+}
+
+static void expect_death(void *is_libcs)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		in_thread(do_nothing, NULL);
+		in_thread(die_of_it, is_libcs);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
+}
+
+/* Blocked it stays pending for the thread that wrote, ignored it is nowhere. */
+static void *hold_back(void *arg)
+{
+	const struct timespec none = {0};
+	sigset_t set, pending;
+	int fds[2];
+
+	make_pipe(fds);
+	close(fds[0]);
+	sigemptyset(&set);
+	sigaddset(&set, SIGPIPE);
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
+	for (int i = 0; i < 2; i++) {
+		if (i == 0)
+			expect_quiet(write(fds[1], "abc", 3), EPIPE);
+		else
+			expect_quiet(dprintf(fds[1], "abc"), EPIPE);
+		CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE));
+		CHECK(sigtimedwait(&set, NULL, &none) == SIGPIPE);
+		CHECK(sigpending(&pending) == 0 && !sigismember(&pending, SIGPIPE));
+	}
+	CHECK_OK(pthread_sigmask(SIG_UNBLOCK, &set, NULL));
+	signal(SIGPIPE, SIG_IGN);
+	expect_quiet(write(fds[1], "abc", 3), EPIPE);
+	expect_quiet(dprintf(fds[1], "abc"), EPIPE);
+	handle(SIGPIPE, 0);
+	CHECK(n_handled == 0);
+	close(fds[1]);
 	return arg;
 }
 
@@ -505,24 +557,21 @@ static void test_raises(void)
 	pthread_t others[2] = {start(compete, NULL), start(compete, NULL)};
 	char *const argv[] = {"sh", "-c", ":", NULL};
 	struct rlimit limit = {.rlim_cur = 10, .rlim_max = RLIM_INFINITY};
-	int status;
 
 	handle(SIGPIPE, 0);
 	for (int i = 0; i < 20; i++)
 		in_thread(raise_all, NULL);
 	raise_all(NULL);
+	for (int i = 0; i < 20; i++)
+		in_thread(hold_back, NULL);
+	hold_back(NULL);
 	/* Nothing is left behind for those who are started later. */
 	signal(SIGPIPE, SIG_DFL);
 	for (int i = 0; i < 5; i++)
 		run_quietly(argv);
 
-	pid_t pid = fork();
-	if (pid == 0) {
-		in_thread(do_nothing, NULL);
-		in_thread(die_of_it, NULL);
-	}
-	CHECK(waitpid(pid, &status, 0) == pid);
-	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
+	expect_death(NULL);
+	expect_death("dprintf");
 
 	handle(SIGXFSZ, 0);
 	getrlimit(RLIMIT_FSIZE, &limit);
@@ -532,6 +581,49 @@ static void test_raises(void)
 		in_thread(write_beyond, NULL);
 	competed = true;
 	for (int i = 0; i < 2; i++)
+		join(others[i]);
+}
+
+/* A handler that gives up its processor, and may come anywhere. */
+static void yield_to_others(int sig)
+{
+	(void)sig;
+	for (int i = 0; i < 3; i++)
+		sched_yield();
+}
+
+static _Atomic int n_written; /* negative: no more */
+
+/* One for each write: else there would always be another handler to run. */
+static void *annoy(void *victim)
+{
+	for (int seen = 0, n; (n = n_written) >= 0; sched_yield())
+		if (n != seen) {
+			CHECK_OK(pthread_kill(*(pthread_t *)victim, SIGUSR1));
+			seen = n;
+		}
+	return NULL;
+}
+
+/* SIGPIPE stays with its thread when a handler runs about the time of the write. */
+static void test_raises_under_handlers(void)
+{
+	struct sigaction act = {.sa_handler = yield_to_others, .sa_flags = SA_RESTART};
+	pthread_t self = pthread_self(), others[3];
+	int fds[2];
+
+	make_pipe(fds);
+	close(fds[0]);
+	handle(SIGPIPE, 0);
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	others[0] = start(annoy, &self);
+	others[1] = start(compete, NULL);
+	others[2] = start(compete, NULL);
+	for (n_written = 0; n_written < 5000; n_written++)
+		expect_raised(SIGPIPE, write(fds[1], "abc", 3), EPIPE);
+	n_written = -1;
+	competed = true;
+	for (int i = 0; i < 3; i++)
 		join(others[i]);
 }
 
@@ -580,7 +672,7 @@ static void check_gathered(const struct gathering *g, ssize_t n)
 static void check_waitall(void (*make)(int fds[2]), bool by_msg)
 {
 	struct gathering g = {.flags = MSG_WAITALL, .by_msg = by_msg};
-	int fds[2];
+	int fds[2], left;
 
 	/* All, the end before, a handler before. */
 	make(fds);
@@ -592,7 +684,8 @@ static void check_waitall(void (*make)(int fds[2]), bool by_msg)
 
 	thread = start(gather, &g);
 	send_pieces(fds[1], 500);
-	sleep_ms(5);
+	for (left = 1; left > 0; sleep_ms(5))
+		CHECK(ioctl(fds[0], FIONREAD, &left) == 0);
 	CHECK_OK(pthread_kill(thread, SIGUSR1));
 	join(thread);
 	check_gathered(&g, 500);
@@ -710,37 +803,6 @@ static void test_flags(void)
 	close(fd);
 }
 
-struct reading {
-	int fd;
-	_Atomic bool begun, done;
-	ssize_t result;
-	int error;
-	char buf[100];
-};
-
-static void *read_some(void *arg)
-{
-	struct reading *r = arg;
-
-	r->begun = true;
-	r->result = read(r->fd, r->buf, sizeof(r->buf));
-	r->error = errno;
-	r->done = true;
-	return NULL;
-}
-
-static pthread_t begin_reading(struct reading *r, int fd)
-{
-	*r = (struct reading){.fd = fd};
-	pthread_t thread = start(read_some, r);
-
-	while (!r->begun)
-		sleep_ms(1);
-	sleep_ms(5);
-	CHECK(!r->done);
-	return thread;
-}
-
 /* O_NONBLOCK, set while somebody waits: by another number, by another process. */
 static void check_nonblock(void (*make)(int fds[2]), bool by_process)
 {
@@ -787,6 +849,154 @@ static void test_nonblock(void)
 		check_nonblock(make_fifo, by_process);
 		check_nonblock(make_unix, by_process);
 		check_nonblock(make_tcp, by_process);
+	}
+}
+
+/* --- what was there before the call, after many reads that had to wait -------------------------- */
+
+struct reader {
+	int fd;
+	bool by_recv, over;
+	sem_t start, done;
+	ssize_t result;
+	int error;
+};
+
+static void wait_for(sem_t *sem)
+{
+	while (sem_wait(sem) != 0)
+		CHECK(errno == EINTR);
+}
+
+static void *read_when_told(void *arg)
+{
+	struct reader *r = arg;
+	char c;
+
+	for (;;) {
+		wait_for(&r->start);
+		if (r->over)
+			return NULL;
+		r->result = r->by_recv ? recv(r->fd, &c, 1, 0) : read(r->fd, &c, 1);
+		r->error = errno;
+		sem_post(&r->done);
+	}
+}
+
+static ssize_t read_now(struct reader *r)
+{
+	sem_post(&r->start);
+	wait_for(&r->done);
+	errno = r->error;
+	return r->result;
+}
+
+static void read_in_vain(struct reader *r, int out)
+{
+	for (int i = 0; i < 8; i++) {
+		sem_post(&r->start);
+		sleep_ms(1);
+		CHECK(write(out, "a", 1) == 1);
+		wait_for(&r->done);
+		/* The last signal of before came to this one. */
+		if (r->result == -1 && r->error == EINTR)
+			CHECK(read_now(r) == 1);
+		CHECK(r->result == 1);
+	}
+}
+
+static void set_timeout(int fd, int us)
+{
+	const struct timeval tv = {.tv_usec = us};
+
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) == 0);
+}
+
+/* What is no good, or asks for nothing, is answered without a wait. */
+static void check_refusals(int fd, bool is_socket)
+{
+	static struct iovec many[5000];
+	struct msghdr m = {.msg_iov = many, .msg_iovlen = 5000};
+	struct iovec none = {many, 0};
+	void *beyond = (void *)-4096L;
+
+	CHECK(readv(fd, &none, 1) == 0);
+	CHECK(readv(fd, many, 0) == 0);
+	CHECK(readv(fd, many, IOV_MAX + 1) == -1 && errno == EINVAL);
+	CHECK(recvmsg(fd, &m, 0) == -1 && errno == (is_socket ? EMSGSIZE : ENOTSOCK));
+	if (is_socket)
+		CHECK(read(fd, beyond, 8) == -1 && errno == EFAULT);
+	else
+		CHECK(recv(fd, many, 1, 0) == -1 && errno == ENOTSOCK);
+}
+
+static void check_expectations(const int fds[2], bool is_socket, bool by_recv)
+{
+	struct reader r = {.fd = fds[0], .by_recv = by_recv};
+
+	sem_init(&r.start, 0, 0);
+	sem_init(&r.done, 0, 0);
+	pthread_t thread = start(read_when_told, &r);
+	/* A handler that comes then does not end the call. */
+	for (int i = 0; i < 20; i++) {
+		read_in_vain(&r, fds[1]);
+		CHECK(write(fds[1], "a", 1) == 1);
+		sem_post(&r.start);
+		for (int k = 0; k < 3; k++) {
+			sched_yield();
+			CHECK_OK(pthread_kill(thread, SIGUSR1));
+		}
+		wait_for(&r.done);
+		errno = r.error;
+		CHECK(r.result == 1);
+	}
+	/* Nor does the shortest timeout. */
+	for (int i = 0; is_socket && i < 5; i++) {
+		read_in_vain(&r, fds[1]);
+		set_timeout(fds[0], 1);
+		CHECK(read_now(&r) == -1 && errno == EAGAIN);
+		CHECK(write(fds[1], "a", 1) == 1);
+		CHECK(read_now(&r) == 1);
+		set_timeout(fds[0], 0);
+	}
+	read_in_vain(&r, fds[1]);
+	check_refusals(fds[0], is_socket);
+	/* O_NONBLOCK, which another process sets. */
+	for (int i = 0; i < 3; i++) {
+		read_in_vain(&r, fds[1]);
+		if (i > 0)
+			CHECK(write(fds[1], "a", 1) == 1);
+		pid_t pid = fork();
+		if (pid == 0)
+			_exit(fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : 1);
+		CHECK(waitpid(pid, NULL, 0) == pid);
+		CHECK(i == 0 || read_now(&r) == 1);
+		CHECK(read_now(&r) == -1 && errno == EAGAIN);
+		CHECK(fcntl(fds[0], F_SETFL, 0) == 0);
+	}
+	r.over = true;
+	sem_post(&r.start);
+	join(thread);
+}
+
+static void ignore(int sig)
+{
+	(void)sig;
+}
+
+static void test_expectations(void)
+{
+	static void (*const makes[])(int fds[2]) = {make_pipe, make_fifo, make_unix,
+						    make_tcp};
+	struct sigaction sa = {.sa_handler = ignore};
+	int fds[2];
+
+	CHECK(sigaction(SIGUSR1, &sa, NULL) == 0);
+	for (int i = 0; i < 4; i++) {
+		makes[i](fds);
+		for (int by_recv = 0; by_recv < (i < 2 ? 1 : 2); by_recv++)
+			check_expectations(fds, i >= 2, by_recv);
+		close_both(fds);
 	}
 }
 
@@ -1067,8 +1277,13 @@ static void test_terminal(void)
 	become_threaded();
 	CHECK(openpty(&master, &slave, NULL, NULL, NULL) == 0);
 	CHECK(tcgetattr(slave, &tty) == 0);
+	/* The other end, which is no terminal of anybody's jobs. */
+	pthread_t thread = begin_reading(&r, master);
+	CHECK(write(slave, "x", 1) == 1);
+	join(thread);
+	CHECK(r.result == 1);
 	/* A line at a time. */
-	pthread_t thread = begin_reading(&r, slave);
+	thread = begin_reading(&r, slave);
 	CHECK(write(master, "ab", 2) == 2);
 	sleep_ms(5);
 	CHECK(!r.done);
@@ -1108,13 +1323,22 @@ static void test_terminal(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"whole", test_whole},       {"vectors", test_vectors},
-	    {"atomic", test_atomic},     {"partial", test_partial},
-	    {"raises", test_raises},     {"waitall", test_waitall},
-	    {"flags", test_flags},       {"nonblock", test_nonblock},
-	    {"low-mark", test_low_mark}, {"dup", test_dup},
-	    {"passed", test_passed},     {"sendfile", test_sendfile},
-	    {"messages", test_messages}, {"full-queue", test_full_queue},
+	    {"whole", test_whole},
+	    {"vectors", test_vectors},
+	    {"atomic", test_atomic},
+	    {"partial", test_partial},
+	    {"raises", test_raises},
+	    {"raises-under-handlers", test_raises_under_handlers},
+	    {"waitall", test_waitall},
+	    {"flags", test_flags},
+	    {"nonblock", test_nonblock},
+	    {"expectations", test_expectations},
+	    {"low-mark", test_low_mark},
+	    {"dup", test_dup},
+	    {"passed", test_passed},
+	    {"sendfile", test_sendfile},
+	    {"messages", test_messages},
+	    {"full-queue", test_full_queue},
 	    {"terminal", test_terminal},
 	};
 

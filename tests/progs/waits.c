@@ -173,8 +173,9 @@ static void make_tcp(struct end *e)
 static void make_full_tcp(struct end *e)
 {
 	make_tcp(e);
-	/* The receiver makes room for a while by packing what it has. */
-	for (int quiet = 0; quiet < 5; quiet = fill(e->fd) ? 0 : quiet + 1)
+	/* The receiver packs what it has with its delayed acknowledgement, 40 ms later and on a
+	   busy machine much more, and once more when the sender probes it, 200 ms later. */
+	for (int quiet = 0; quiet < 16; quiet = fill(e->fd) ? 0 : quiet + 1)
 		sleep_ms(20);
 }
 
