@@ -29,8 +29,8 @@
 
 enum {
 	N_BUCKETS = 4096,
-	/* A waiter that has waited this long gets the mutex handed over: Go's starvation
-	 * threshold (sync/mutex.go). */
+	/* A waiter that has waited this long, and was woken in vain once, gets the mutex handed
+	 * over: Go's starvation threshold (sync/mutex.go). */
 	STARVATION_NS = 1000000,
 	/* Tries for a held lock before parking: about a microsecond, a little more than the
 	 * shortest critical sections; parking and waking costs some 200 ns on one processor
@@ -99,7 +99,7 @@ static void fresh_waiter(struct waiter *w)
 	w->mutex_word = NULL;
 	w->bits = ~0U;
 	w->priority = own_priority(task_of_waiter(w));
-	w->moved = w->granted = w->takes_lock = false;
+	w->moved = w->granted = w->lost = false;
 }
 
 /* Whom w goes before, of those that leader leads; NULL: it is the last.  The front is that
@@ -476,9 +476,13 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 
 /* --- lock words -------------------------------------------------------------------- */
 
-static bool spin_for(_Atomic uint32_t *word, uint32_t as)
+/* Where the processor has something else to run, that comes first, as in Go: its holder may
+ * have no CPU, and each that meets the lock until then would spin in vain. */
+static bool spin_for(struct task *t, _Atomic uint32_t *word, uint32_t as)
 {
-	if (load_relaxed(&sched.n_procs) == 1)
+	struct proc *p = load_relaxed(&load_relaxed(&t->worker)->proc);
+
+	if (load_relaxed(&sched.n_procs) == 1 || (p != NULL && proc_has_work(p)))
 		return false;
 	for (int i = 0; i < LOCK_WORD_SPINS; i++) {
 		uint32_t free = 0;
@@ -499,7 +503,7 @@ static bool enqueue_for_lock(struct task *t, _Atomic uint32_t *word, bool front)
 	bool held = load_relaxed(word) == 2;
 
 	if (held) {
-		t->wait.takes_lock = true;
+		t->wait.lost = front;
 		enqueue_locked(b, &t->wait, word, front);
 	}
 	lock_release(&b->lock);
@@ -511,10 +515,11 @@ int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 	struct task *t = task_self();
 	enum wait_kind kind = t->wait.kind;
 	const void *object = t->wait.object;
-	bool waited = false;
+	/* Who was moved here from a condition has had its turn in the queue. */
+	bool waited = others_wait;
 	int result;
 
-	if (spin_for(word, others_wait ? 2 : 1))
+	if (spin_for(t, word, others_wait ? 2 : 1))
 		return 0;
 	/* Pairs with the holder's release.  2: we cannot know whether others wait. */
 	while (swap_acq_rel(word, 2) != 0) {
@@ -553,7 +558,12 @@ void unlock_slow(_Atomic uint32_t *word)
 		store_release(word, 0);
 	} else {
 		dequeue_locked(b, w);
-		if (w->takes_lock && now_ns() - w->since > STARVATION_NS) {
+		/*
+		 * Only who was late once: were all that have waited long granted it, a crowd
+		 * would never end.  The lock would belong to one that is still to be run, so
+		 * whoever runs meets it taken, waits long, and is granted it in turn.
+		 */
+		if (w->lost && now_ns() - w->since > STARVATION_NS) {
 			w->granted = true;
 			/* The word stays 2: others may wait, and the new owner finds out. */
 		} else {
@@ -649,7 +659,7 @@ static void signal_waiter(struct waiter *w)
 		while (held != 0 && !cas_acq_rel(word, &held, 2))
 			;
 		if (held != 0) {
-			w->moved = w->takes_lock = true;
+			w->moved = true;
 			task_waits_for(task_of_waiter(w), WAIT_MUTEX, word);
 			w->since = now_ns();
 			enqueue_locked(b, w, word, false);

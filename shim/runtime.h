@@ -56,9 +56,9 @@ struct waiter {
 	int priority;    /* the task's real-time priority when it began */
 	bool leads; /* first of its address, and so on the chain; not at its task's own */
 	bool moved; /* a cond waiter that now waits for the mutex: cannot time out */
-	bool granted;    /* the lock was handed to it: it owns the mutex */
-	bool takes_lock; /* waits for a lock word: unlock may grant it */
-	int result;      /* 0, -ETIMEDOUT or -EINTR; written by who removes it */
+	bool granted; /* the lock was handed to it: it owns the mutex */
+	bool lost; /* was woken for a lock word and found it taken: unlock may grant it */
+	int result; /* 0, -ETIMEDOUT or -EINTR; written by who removes it */
 	/* For dumps: what it is for (enum wait_kind), and until when. */
 	uint8_t kind;
 	const void *object;
@@ -389,6 +389,12 @@ static inline void runtime_leave(struct task *t)
 /* Pushes a floating task that was made runnable.  Any kernel thread of ours inside the
  * runtime, and sysmon. */
 void ready(struct task *t);
+
+/* Whether a task seems to queue that p could run.  Anyone; a hint, but for p's owner. */
+static inline bool proc_has_work(struct proc *p)
+{
+	return !runq_empty(&p->runq) || load_relaxed(&sched.queue_len) != 0;
+}
 
 /* Leaves the calling task's stack, inside the runtime; comes back when somebody made it
  * runnable.  For AFTER_PARK the waker is told by the park word. */

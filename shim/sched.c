@@ -234,14 +234,12 @@ static void proc_own(struct worker *w, struct proc *p)
 
 void proc_hand_off(struct proc *p)
 {
-	if (!is_retired(p) &&
-	    (!runq_empty(&p->runq) || load_relaxed(&sched.queue_len) != 0) &&
-	    worker_start(p, false))
+	if (!is_retired(p) && proc_has_work(p) && worker_start(p, false))
 		return;
 	proc_release(p);
 	/* Work may have come between the look and the release. */
 	fence_seq_cst();
-	if (!runq_empty(&p->runq) || load_relaxed(&sched.queue_len) != 0)
+	if (proc_has_work(p))
 		sched_kick();
 }
 

@@ -107,7 +107,7 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
  * others_wait is for who was woken from the word's queue by a moved wait: it must leave 2
  * behind, or those that wait after it are never woken.
  * unlock_slow gives up a word that was 2: it wakes the first waiter, or hands the lock
- * to one that has starved (waited over a millisecond).
+ * to one that has starved: over a millisecond, and once it was woken and came too late.
  */
 int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline);
 void unlock_slow(_Atomic uint32_t *word);

@@ -234,11 +234,6 @@ void sysmon_fork_child(void)
 
 /* --- taking processors away ----------------------------------------------------------- */
 
-static bool has_work(struct proc *p)
-{
-	return !runq_empty(&p->runq) || load_relaxed(&sched.queue_len) != 0;
-}
-
 /* Takes p from w, which runs outside the runtime and does not know: see runtime_enter(). */
 static bool take_unannounced(struct proc *p, struct worker *w)
 {
@@ -290,7 +285,7 @@ static void see_anew(struct proc *p, ns_t now)
 /* Its worker announced the kernel.  Returns whether it was taken. */
 static bool retake_announced(struct proc *p, ns_t now)
 {
-	bool wanted = has_work(p) || now - p->seen_since > SLICE_NS;
+	bool wanted = proc_has_work(p) || now - p->seen_since > SLICE_NS;
 	struct worker *w = load_relaxed(&p->owner);
 	/* A hint, without the lock. */
 	struct worker *idle = *(struct worker *volatile *)&sched.idle_workers;
@@ -318,7 +313,7 @@ static bool hand_off_unannounced(struct proc *p, struct worker *w, ns_t now)
 /* Others want p, or it is to go because GOMAXPROCS was lowered. */
 static bool is_wanted(struct proc *p)
 {
-	return has_work(p) || p->id >= load_relaxed(&sched.n_procs);
+	return proc_has_work(p) || p->id >= load_relaxed(&sched.n_procs);
 }
 
 /* Asks for p when its time slice is over. */

@@ -1,12 +1,12 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 #
-# Rwlocks, barriers, spinlocks, semaphores, once, <threads.h>, sleeps and the program's own
-# futexes: their errors, times and promises, the same natively and green.
+# Turns at mutexes; rwlocks, barriers, spinlocks, semaphores, once, <threads.h>, sleeps and the
+# program's own futexes: their errors, times and promises, the same natively and green.
 
 load helpers
 
-PROGS=(rwlock barrier spin sem once c11 sleep futex)
+PROGS=(mutex rwlock barrier spin sem once c11 sleep futex)
 
 setup_file() {
 	local prog
@@ -54,6 +54,15 @@ everywhere() {
 		native "$prog" "$case"
 		at_procs 1 2 8 -- green "$prog" "$case"
 	done
+}
+
+@test "who lets go of a mutex may have it again before a crowd that waits for it" {
+	everywhere mutex had-again
+}
+
+@test "nobody starves at a mutex" {
+	requires_green "natively it may"
+	at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/mutex" hogged
 }
 
 @test "a rwlock reports errors as libc's does" {
