@@ -27,6 +27,10 @@ enum {
 	 * costs some 13 us of CPU time in a guest. */
 	SLEEP_QUEUE_NS = 450000,
 	SLEEP_GOING_NS = 1000000, /* the same, while several processors go on */
+	/* The same, when for half a second nobody has been found to block, and no timer was late:
+	 * what computes is only to be told of the end of its time slice. */
+	SLEEP_CALM_NS = 1500000,
+	TICKS_BEFORE_CALM = 1000,
 	STAY_TICKS = 40, /* of that length: it is called back 50 times a second at most */
 	SLEEP_IDLE_NS = 25000000,  /* while every processor is idle */
 	SLEEP_REST_NS = 500000000, /* when that goes on: there is memory to give back */
@@ -487,12 +491,13 @@ static bool remind(void)
 	return any;
 }
 
-static void fire_late_timers(ns_t now)
+static bool fire_late_timers(ns_t now)
 {
-	int n = load_relaxed(&sched.n_procs_ever);
+	int n = load_relaxed(&sched.n_procs_ever), fired = 0;
 
 	for (int i = 0; i < n; i++)
-		timers_fire(&sched.procs[i].timers, now - TIMER_LATE_NS);
+		fired += timers_fire(&sched.procs[i].timers, now - TIMER_LATE_NS);
+	return fired != 0;
 }
 
 /* Descriptors, when no worker has come to it for long: all are busy, or the one that would
@@ -524,7 +529,7 @@ static void retry_start(void)
 
 /* How long sysmon sleeps next.  It may be away for long only while no task queues, and
  * whoever queues one then calls it back: seldom, since it stays for a while. */
-static ns_t next_sleep(ns_t sleep, int idle_ticks, int *stay)
+static ns_t next_sleep(ns_t sleep, int idle_ticks, int calm_ticks, int *stay)
 {
 	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs)) {
 		store_relaxed(&sched.sysmon_is_away, true);
@@ -536,7 +541,9 @@ static ns_t next_sleep(ns_t sleep, int idle_ticks, int *stay)
 		sleep *= 2;
 	if (sleep <= SLEEP_QUEUE_NS)
 		return sleep;
-	ns_t queue_sleep = n_going >= 2 ? SLEEP_GOING_NS : SLEEP_QUEUE_NS;
+	ns_t queue_sleep = calm_ticks > TICKS_BEFORE_CALM ? SLEEP_CALM_NS
+			   : n_going >= 2                 ? SLEEP_GOING_NS
+							  : SLEEP_QUEUE_NS;
 	if (*stay > 0) {
 		--*stay;
 		return queue_sleep;
@@ -555,7 +562,7 @@ static ns_t next_sleep(ns_t sleep, int idle_ticks, int *stay)
 _Noreturn void sysmon_loop(void)
 {
 	ns_t sleep = SLEEP_MIN_NS, trimmed = now_ns(), alone_since = NO_DEADLINE;
-	int idle_ticks = 0, stay = 0;
+	int idle_ticks = 0, calm_ticks = 0, stay = 0;
 	bool is_second = false; /* this look, right after another */
 
 	for (;;) {
@@ -572,12 +579,13 @@ _Noreturn void sysmon_loop(void)
 		bool busy = retake(now);
 		busy |= stop_strays();
 		busy |= remind();
-		fire_late_timers(now);
+		bool was_late = fire_late_timers(now);
 		poll_late(now);
 		retry_start();
 		alone_since = rest_look(alone_since, now);
 		idle_ticks = busy ? 0 : idle_ticks + 1;
-		sleep = next_sleep(sleep, idle_ticks, &stay);
+		calm_ticks = busy || was_late ? 0 : calm_ticks + 1;
+		sleep = next_sleep(sleep, idle_ticks, calm_ticks, &stay);
 		/* Calls may be short, and each look see another one: not twice running. */
 		is_second = look_again && !is_second;
 		look_again = false;
