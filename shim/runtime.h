@@ -209,12 +209,13 @@ struct proc {
 	    *_Atomic owner; /* who runs on it, or did when it entered the kernel */
 	/* sysmon only. */
 	uint32_t seen_switches, seen_kernel_calls;
-	ns_t slice_seen;  /* when sysmon first saw this count of switches */
+	ns_t slice_seen;  /* when the time slice began, as far as is known */
 	ns_t seen_since;  /* and both counts */
 	ns_t seen_cpu;    /* its worker's CPU time at the last look */
 	ns_t still_since; /* when that last changed */
 	bool seen_awake;  /* /proc has said so, and it has not changed since */
 	ns_t preempt_sent;
+	bool asked;     /* to stop, since its slice began */
 	ns_t asked_cpu; /* its worker's CPU time when it was last asked to stop */
 	int refusals;
 	struct runq runq;

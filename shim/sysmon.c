@@ -27,8 +27,8 @@ enum {
 	 * costs some 13 us of CPU time in a guest. */
 	SLEEP_QUEUE_NS = 450000,
 	SLEEP_GOING_NS = 1000000, /* the same, while several processors go on */
-	/* The same, when for half a second nobody has been found to block, and no timer was late:
-	 * what computes is only to be told of the end of its time slice. */
+	/* The longest, when for half a second nobody has been found to block, and no timer was
+	 * late: what computes is hardly more than told of the end of its time slice. */
 	SLEEP_CALM_NS = 1500000,
 	TICKS_BEFORE_CALM = 1000,
 	STAY_TICKS = 40, /* of that length: it is called back 50 times a second at most */
@@ -283,6 +283,7 @@ static void see_anew(struct proc *p, ns_t now)
 	p->seen_switches = load_relaxed(&p->switches);
 	p->slice_seen = now;
 	p->preempt_sent = now;
+	p->asked = false;
 	p->refusals = 0;
 }
 
@@ -331,6 +332,7 @@ static bool end_slice(struct proc *p, struct worker *w, ns_t now)
 		return hand_off_unannounced(p, w, now);
 	p->asked_cpu = cpu;
 	p->preempt_sent = now;
+	p->asked = true;
 	struct task *t = load_relaxed(&w->current);
 	if (t != NULL) {
 		or_acq_rel(&t->attention, ATTEND_PREEMPT);
@@ -381,9 +383,14 @@ static bool retake_one(struct proc *p, ns_t now)
 		see_anew(p, now);
 		return false;
 	}
-	if (p->seen_switches != load_relaxed(&p->switches)) {
+	uint32_t switches = load_relaxed(&p->switches);
+	if (p->seen_switches != switches) {
+		/* One switch after we asked for one: the slice is as old as that. */
+		ns_t since =
+		    p->asked && switches == p->seen_switches + 1 ? p->preempt_sent : now;
 		n_going++;
 		see_anew(p, now);
+		p->slice_seen = p->preempt_sent = since;
 		see_more(p, w, status, now);
 		return false;
 	}
@@ -527,9 +534,25 @@ static void retry_start(void)
 
 /* --- the loop --------------------------------------------------------------------------- */
 
+/* Until the next time slice ends. */
+static ns_t calm_sleep(ns_t now)
+{
+	int n = load_relaxed(&sched.n_procs);
+	ns_t sleep = SLEEP_CALM_NS;
+
+	for (int i = 0; i < n; i++) {
+		struct proc *p = &sched.procs[i];
+		ns_t left = p->preempt_sent + SLICE_NS - now;
+
+		if (load_relaxed(&p->status) != PROC_IDLE && left < sleep)
+			sleep = left;
+	}
+	return sleep > SLEEP_QUEUE_NS ? sleep : SLEEP_QUEUE_NS;
+}
+
 /* How long sysmon sleeps next.  It may be away for long only while no task queues, and
  * whoever queues one then calls it back: seldom, since it stays for a while. */
-static ns_t next_sleep(ns_t sleep, int idle_ticks, int calm_ticks, int *stay)
+static ns_t next_sleep(ns_t now, ns_t sleep, int idle_ticks, int calm_ticks, int *stay)
 {
 	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs)) {
 		store_relaxed(&sched.sysmon_is_away, true);
@@ -541,7 +564,7 @@ static ns_t next_sleep(ns_t sleep, int idle_ticks, int calm_ticks, int *stay)
 		sleep *= 2;
 	if (sleep <= SLEEP_QUEUE_NS)
 		return sleep;
-	ns_t queue_sleep = calm_ticks > TICKS_BEFORE_CALM ? SLEEP_CALM_NS
+	ns_t queue_sleep = calm_ticks > TICKS_BEFORE_CALM ? calm_sleep(now)
 			   : n_going >= 2                 ? SLEEP_GOING_NS
 							  : SLEEP_QUEUE_NS;
 	if (*stay > 0) {
@@ -585,7 +608,7 @@ _Noreturn void sysmon_loop(void)
 		alone_since = rest_look(alone_since, now);
 		idle_ticks = busy ? 0 : idle_ticks + 1;
 		calm_ticks = busy || was_late ? 0 : calm_ticks + 1;
-		sleep = next_sleep(sleep, idle_ticks, calm_ticks, &stay);
+		sleep = next_sleep(now, sleep, idle_ticks, calm_ticks, &stay);
 		/* Calls may be short, and each look see another one: not twice running. */
 		is_second = look_again && !is_second;
 		look_again = false;
