@@ -560,10 +560,10 @@ EXPORT int clock_getres(clockid_t clock, struct timespec *res)
 static void divide_cpu_time(struct task *t, struct rusage *usage)
 {
 	ns_t us = task_cpu_ns(t) / 1000;
-	double user = usage->ru_utime.tv_sec * 1e6 + usage->ru_utime.tv_usec;
-	double system = usage->ru_stime.tv_sec * 1e6 + usage->ru_stime.tv_usec;
-	double part = user + system > 0 ? user / (user + system) : 1;
-	ns_t user_us = (ns_t)((double)us * part), system_us = us - user_us;
+	ns_t user = usage->ru_utime.tv_sec * 1000000 + usage->ru_utime.tv_usec;
+	ns_t all = user + usage->ru_stime.tv_sec * 1000000 + usage->ru_stime.tv_usec;
+	ns_t user_us = all > 0 ? (ns_t)((__int128)us * user / all) : us;
+	ns_t system_us = us - user_us;
 
 	usage->ru_utime = (struct timeval){user_us / 1000000, user_us % 1000000};
 	usage->ru_stime = (struct timeval){system_us / 1000000, system_us % 1000000};

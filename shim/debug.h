@@ -78,7 +78,7 @@ enum { DEBUG_VERSION = 1 };
 	F(SCHED_N_PROCS, sched, n_procs)            \
 	F(SCHED_WORKERS, sched, all_workers)        \
 	F(SCHED_POLLER, sched, poller)              \
-	F(SCHED_NS_PER_TSC, sched, ns_per_tsc)
+	F(SCHED_NS_PER_TICK, sched, ns_per_tick)
 
 #define DEBUG_FIELD_NUMBER(name, type, member) DEBUG_##name,
 enum debug_field { DEBUG_FIELDS(DEBUG_FIELD_NUMBER) DEBUG_N_FIELDS };

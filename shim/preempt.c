@@ -52,8 +52,12 @@ _Static_assert(offsetof(struct signal_frame, sigmask) ==
 
 enum {
 	RED_ZONE = 128,
-	FPSTATE_LEGACY = 512,
+	/* The FPU's state in the kernel's frame: as FXSAVE writes it, then as XSAVE does. */
+	FPSTATE_MXCSR = 24,
 	FPSTATE_SW = 464, /* sw_reserved in struct _fpstate: magic1, extended_size */
+	FPSTATE_LEGACY = 512,
+	FPSTATE_BV = FPSTATE_LEGACY, /* which components are not in their initial state */
+	BV_PKRU = 1 << 9,
 	FP_XSTATE_MAGIC = 0x46505853,
 	XSAVE_ALIGN = 64,
 	/* Stack that preempted() and a handler need at least below the copy. */
@@ -62,13 +66,43 @@ enum {
 	ASIDE_SIZE = 128 * 1024,
 };
 
-static size_t fpstate_size(const char *fpstate)
+static bool fpstate_is_xsave(const char *fpstate)
 {
-	uint32_t magic, size;
+	uint32_t magic;
 
 	memcpy(&magic, fpstate + FPSTATE_SW, sizeof(magic));
+	return magic == FP_XSTATE_MAGIC;
+}
+
+static size_t fpstate_size(const char *fpstate)
+{
+	uint32_t size;
+
 	memcpy(&size, fpstate + FPSTATE_SW + 4, sizeof(size));
-	return magic == FP_XSTATE_MAGIC ? size : FPSTATE_LEGACY;
+	return fpstate_is_xsave(fpstate) ? size : FPSTATE_LEGACY;
+}
+
+/*
+ * The state that every function may count on when it is called, and a handler of the
+ * program's does: an empty x87 stack, all control words as at first.  What the interrupted
+ * code has on that stack would go with the worker to the next task, and overflow there after
+ * a few more: each value that it computes is then a NaN.
+ */
+static void fpstate_reset(char *fpstate)
+{
+	struct {
+		uint16_t control, status, tags;
+	} x87 = {.control = X87_CONTROL_FIRST};
+	uint32_t mxcsr = MXCSR_FIRST;
+	uint64_t bv;
+
+	memcpy(fpstate, &x87, sizeof(x87));
+	memcpy(fpstate + FPSTATE_MXCSR, &mxcsr, sizeof(mxcsr));
+	if (!fpstate_is_xsave(fpstate))
+		return;
+	memcpy(&bv, fpstate + FPSTATE_BV, sizeof(bv));
+	bv &= BV_PKRU; /* the task's own: switch_keeps_pkru */
+	memcpy(fpstate + FPSTATE_BV, &bv, sizeof(bv));
 }
 
 static bool stack_has_room(struct task *t, uintptr_t sp, size_t need)
@@ -146,7 +180,7 @@ bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
 		    const siginfo_t *info)
 {
 	ucontext_t *uc = context;
-	const char *fpstate = (const char *)uc->uc_mcontext.fpregs;
+	char *fpstate = (char *)uc->uc_mcontext.fpregs;
 	size_t size = fpstate_size(fpstate);
 	size_t need = size + XSAVE_ALIGN + sizeof(struct signal_frame);
 	uintptr_t sp = uc->uc_mcontext.gregs[REG_RSP];
@@ -160,6 +194,7 @@ bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
 	struct signal_frame *frame = (struct signal_frame *)(at - 8);
 
 	memcpy((void *)fp_copy, fpstate, size);
+	fpstate_reset(fpstate);
 	memcpy(&frame->flags, uc, offsetof(struct signal_frame, info) - 8);
 	frame->fpstate = (void *)fp_copy;
 	frame->sig = sig;

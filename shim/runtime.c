@@ -99,6 +99,14 @@ static void resize(int n)
 	sched_resize(sched.n_procs, n);
 }
 
+/* a / b, in 2^32nds; 0 where that is none. */
+static uint64_t ratio(uint64_t a, uint64_t b)
+{
+	for (; (a | b) >> 31 != 0; b >>= 1)
+		a >>= 1;
+	return b != 0 ? (a << 32) / b : 0;
+}
+
 static void measure_tsc(void)
 {
 	/* As long as waking the runtime takes anyway: good to a few parts in a thousand. */
@@ -112,9 +120,9 @@ static void measure_tsc(void)
 	}
 	uint64_t ticks = __builtin_ia32_rdtsc() - tsc;
 	ns_t passed = now_ns() - ns;
-	sched.ns_per_tsc = ticks > 0 ? (double)passed / ticks : 0;
-	sched.assume_most =
-	    sched.ns_per_tsc > 0 ? (uint64_t)(ASSUME_NS / sched.ns_per_tsc) : UINT64_MAX;
+	sched.ns_per_tick = ratio((uint64_t)passed, ticks);
+	sched.ticks_per_ns = ratio(ticks, (uint64_t)passed);
+	sched.assume_most = sched.ticks_per_ns > 0 ? ns_ticks(ASSUME_NS) : UINT64_MAX;
 }
 
 static void start_sysmon(void *arg)
@@ -336,7 +344,7 @@ void fork_child(void)
 {
 	struct task *t = self_task;
 	struct proc *procs = sched.procs;
-	double ns_per_tsc = sched.ns_per_tsc;
+	uint64_t ns_per_tick = sched.ns_per_tick, ticks_per_ns = sched.ticks_per_ns;
 	uint64_t assume_most = sched.assume_most;
 	bool need_fence = sched.need_fence;
 	int priority = sched.priority;
@@ -347,7 +355,8 @@ void fork_child(void)
 		memset(&procs[i], 0, sizeof(procs[i]));
 	memset(&sched, 0, sizeof(sched));
 	sched.procs = procs;
-	sched.ns_per_tsc = ns_per_tsc;
+	sched.ns_per_tick = ns_per_tick;
+	sched.ticks_per_ns = ticks_per_ns;
 	sched.assume_most = assume_most;
 	sched.need_fence = need_fence;
 	sched.priority = priority;

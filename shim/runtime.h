@@ -324,7 +324,9 @@ struct sched {
 	_Atomic uint32_t rest;        /* enum rest; futex; rest_lock */
 	struct task *_Atomic to_rest; /* main, which has left its worker for sysmon */
 	int shake; /* bits of enum shake: what is forced at every chance, for tests */
-	double ns_per_tsc;    /* length of a time stamp tick; 0: unknown */
+	/* The length of a time stamp tick in ns, and of a ns in ticks, in 2^32nds; 0: unknown.
+	 * Not floating-point numbers: rounding, flags and traps are the program's. */
+	uint64_t ns_per_tick, ticks_per_ns;
 	uint64_t assume_most; /* ticks until a worker asks the kernel: see sched.c */
 	bool need_fence;      /* no membarrier: runtime_enter fences itself */
 	int priority;       /* real-time, the process's when the runtime woke; 0: none */
@@ -386,6 +388,21 @@ static inline void runtime_leave(struct task *t)
 }
 
 /* --- sched.c ----------------------------------------------------------------------- */
+
+static inline uint64_t scale(uint64_t n, uint64_t by)
+{
+	return (uint64_t)((unsigned __int128)n * by >> 32);
+}
+
+static inline ns_t ticks_ns(uint64_t ticks)
+{
+	return (ns_t)scale(ticks, sched.ns_per_tick);
+}
+
+static inline uint64_t ns_ticks(ns_t ns)
+{
+	return scale((uint64_t)ns, sched.ticks_per_ns);
+}
 
 /* Pushes a floating task that was made runnable.  Any kernel thread of ours inside the
  * runtime, and sysmon. */

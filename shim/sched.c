@@ -340,7 +340,7 @@ static void finish_switch(struct worker *w)
  */
 static uint64_t measure(struct worker *w, uint64_t most)
 {
-	uint64_t now = (uint64_t)((double)sys_cpu_ns() / sched.ns_per_tsc);
+	uint64_t now = ns_ticks(sys_cpu_ns());
 	int64_t used = (int64_t)(now - load_relaxed(&w->cpu_known));
 
 	store_relaxed(&w->cpu_known, now);
@@ -368,7 +368,7 @@ void sched_count_cpu(struct task *t)
 	uint64_t tsc = __builtin_ia32_rdtsc();
 	uint64_t most = tsc - load_relaxed(&t->run_start);
 
-	if (sched.ns_per_tsc > 0)
+	if (sched.ticks_per_ns > 0)
 		most = measure(w, most);
 	store_relaxed(&t->cpu_tsc, load_relaxed(&t->cpu_tsc) + most);
 	store_relaxed(&t->run_start, tsc);
@@ -379,11 +379,11 @@ uint64_t sched_cpu_so_far(struct task *t)
 	struct worker *w = load_relaxed(&t->worker);
 	uint64_t used = load_relaxed(&t->cpu_tsc), since = load_relaxed(&t->run_start);
 
-	if (w == NULL || load_acquire(&w->current) != t || sched.ns_per_tsc == 0)
+	if (w == NULL || load_acquire(&w->current) != t || sched.ticks_per_ns == 0)
 		return used;
 	uint64_t known = load_relaxed(&w->cpu_known);
 	int tid = load_relaxed(&w->tid);
-	uint64_t now = (uint64_t)((double)sys_cpu_ns_of(tid) / sched.ns_per_tsc);
+	uint64_t now = ns_ticks(sys_cpu_ns_of(tid));
 	/* It may have left the worker meanwhile, or come back. */
 	if (load_acquire(&w->current) != t || load_relaxed(&t->run_start) != since ||
 	    (int64_t)(now - known) < 0)

@@ -67,8 +67,7 @@ static void shrink(struct task *t, uint64_t before)
 void stacks_shrink(uint32_t most, ns_t patience)
 {
 	static uint32_t at;
-	uint64_t ticks = (uint64_t)((double)patience / sched.ns_per_tsc);
-	uint64_t before = __builtin_ia32_rdtsc() - ticks;
+	uint64_t before = __builtin_ia32_rdtsc() - ns_ticks(patience);
 	uint32_t n = slot_count();
 
 	for (uint32_t i = 0; i < most && i < n; i++) {

@@ -669,11 +669,14 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	store_relaxed(&t->sigmask, during);
 	if (is_bound(t))
 		signal_set_kernel_mask(during);
+	struct fpu_env fpu;
+	fpu_begin(&fpu);
 	if (top != 0)
 		call_on_stack((void *)(top & ~(uintptr_t)15), act->handler, sig, info,
 			      uc);
 	else
 		((handler_fn *)act->handler)(sig, info, uc);
+	fpu_end(&fpu);
 	t->handlers = a.outer;
 	t->cancel_point = at_point;
 	t->by_handlers = by_handlers;

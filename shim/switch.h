@@ -45,6 +45,22 @@ static inline void pkru_write(uint32_t pkru)
 	__asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
 }
 
+/* The control words of a new process, and of a signal handler: all exceptions masked. */
+enum { X87_CONTROL_FIRST = 0x37f, MXCSR_FIRST = 0x1f80 };
+
+struct fpu_env {
+	uint32_t x87[7]; /* fnstenv's */
+	uint32_t mxcsr;
+};
+
+/*
+ * Around a signal handler: it begins with the first control words, and what it changes is
+ * undone when it returns, as the kernel does it.  By a task, where it calls a function: the
+ * registers themselves are nobody's there.
+ */
+void fpu_begin(struct fpu_env *saved);
+void fpu_end(const struct fpu_env *saved);
+
 enum { CALL_REFUSED = -512 }; /* the kernel's ERESTARTSYS, which it never returns */
 
 /*

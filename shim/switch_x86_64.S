@@ -207,6 +207,33 @@ preempt_trampoline:
 	.cfi_endproc
 	.size	preempt_trampoline, . - preempt_trampoline
 
+/* void fpu_begin(struct fpu_env *saved /rdi) */
+	.globl	fpu_begin
+	.hidden	fpu_begin
+	.type	fpu_begin, @function
+fpu_begin:
+	.cfi_startproc
+	fnstenv	(%rdi)
+	stmxcsr	28(%rdi)
+	fninit
+	movl	$0x1f80, -8(%rsp)	/* MXCSR_FIRST */
+	ldmxcsr	-8(%rsp)
+	retq
+	.cfi_endproc
+	.size	fpu_begin, . - fpu_begin
+
+/* void fpu_end(const struct fpu_env *saved /rdi) */
+	.globl	fpu_end
+	.hidden	fpu_end
+	.type	fpu_end, @function
+fpu_end:
+	.cfi_startproc
+	fldenv	(%rdi)
+	ldmxcsr	28(%rdi)
+	retq
+	.cfi_endproc
+	.size	fpu_end, . - fpu_end
+
 /* void call_on_stack(top /rdi, handler /rsi, sig /edx, info /rcx, context /r8) */
 	.globl	call_on_stack
 	.hidden	call_on_stack

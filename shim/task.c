@@ -268,15 +268,9 @@ void task_unadopt(struct task *t)
 
 /* --- CPU time ------------------------------------------------------------------------- */
 
-static ns_t ticks_ns(uint64_t tsc)
-{
-	return (ns_t)((double)tsc * sched.ns_per_tsc);
-}
-
 void task_charge(struct task *t, ns_t used)
 {
-	if (sched.ns_per_tsc > 0)
-		store_relaxed(&t->cpu_tsc, (uint64_t)((double)used / sched.ns_per_tsc));
+	store_relaxed(&t->cpu_tsc, ns_ticks(used));
 }
 
 ns_t task_cpu_ns(struct task *t)

@@ -229,6 +229,6 @@ describe_tree() {
 build_prog() {
 	local name=$1
 	shift
-	"${CC:-cc}" -O2 -g -std=gnu11 -D_GNU_SOURCE -pthread "$@" \
-		-o "$BATS_FILE_TMPDIR/$name" "$BATS_TEST_DIRNAME/progs/$name.c"
+	"${CC:-cc}" -O2 -g -std=gnu11 -D_GNU_SOURCE -pthread \
+		-o "$BATS_FILE_TMPDIR/$name" "$BATS_TEST_DIRNAME/progs/$name.c" "$@"
 }

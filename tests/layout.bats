@@ -120,3 +120,10 @@ includes() {
 	run -0 bash -c 'readelf -d "$1" | sed -n "s/.*(NEEDED).*\[\(.*\)\]/\1/p" | grep -vE "^(libc\.so\.6|ld-linux-x86-64\.so\.2)$" || :' _ "$PGREEN_LIB"
 	assert_output ''
 }
+
+# Rounding, flags and traps are the program's; a division of ours would set the flags.
+@test "the library computes without floating-point numbers" {
+	requires_green 'there is no library to look at'
+	run -0 bash -c 'objdump -d --no-show-raw-insn "$1" | awk "\$2 ~ /^v?(cvt|(add|sub|mul|div|sqrt|u?comi)[sp][sd]\$)/ || \$2 ~ /^f(add|sub|mul|div|ild|ist)/" | head' _ "$PGREEN_LIB"
+	assert_output ''
+}

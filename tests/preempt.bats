@@ -9,6 +9,7 @@ load helpers
 setup_file() {
 	build_prog stuck
 	build_prog resize -ldl
+	build_prog fpu -lm
 }
 
 # in_time CASE...: each case, natively and green on 1, 2 and 8 processors, is over in two
@@ -75,6 +76,20 @@ timed() {
 
 @test "all registers survive when threads that compute take turns" {
 	in_time registers
+}
+
+# fpu CASE: natively, and green on 1, 2 and 8 processors.
+fpu() {
+	native "$BATS_FILE_TMPDIR/fpu" "$1"
+	at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/fpu" "$1"
+}
+
+@test "nobody gets what another thread has on the x87 stack" {
+	fpu x87-values
+}
+
+@test "a handler begins with the first floating-point settings, and changes none" {
+	fpu in-handlers
 }
 
 # These count who computes: a forced hand-off lets a task run on beside its processor.

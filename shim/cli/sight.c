@@ -27,8 +27,9 @@ static int64_t length_of(const struct runtime *rt, uint64_t from_tsc)
 {
 	uint64_t now = now_tsc();
 
-	return from_tsc && now > from_tsc && rt->ns_per_tsc > 0
-		   ? (int64_t)((double)(now - from_tsc) * rt->ns_per_tsc)
+	return from_tsc && now > from_tsc && rt->ns_per_tick > 0
+		   ? (int64_t)((unsigned __int128)(now - from_tsc) * rt->ns_per_tick >>
+			       32)
 		   : -1;
 }
 

@@ -68,15 +68,14 @@ static enum runtime_found read_layout(struct runtime *rt, uint64_t at)
 
 static void read_sched(struct runtime *rt)
 {
-	uint64_t at = rt->layout.address[DEBUG_SCHED], ns = 0;
+	uint64_t at = rt->layout.address[DEBUG_SCHED];
 
 	if (at == 0)
 		return;
 	rt->is_awake = remote_member(rt, at, DEBUG_SCHED_LIVE) != 0;
 	rt->n_procs = (int)remote_member(rt, at, DEBUG_SCHED_N_PROCS);
 	rt->poller = remote_member(rt, at, DEBUG_SCHED_POLLER);
-	ns = remote_member(rt, at, DEBUG_SCHED_NS_PER_TSC);
-	memcpy(&rt->ns_per_tsc, &ns, sizeof(rt->ns_per_tsc));
+	rt->ns_per_tick = remote_member(rt, at, DEBUG_SCHED_NS_PER_TICK);
 }
 
 enum runtime_found runtime_find(struct runtime *rt, const struct images *all)

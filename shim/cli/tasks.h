@@ -61,7 +61,7 @@ struct runtime {
 	bool is_awake;
 	int n_procs;
 	uint64_t poller;
-	double ns_per_tsc;
+	uint64_t ns_per_tick; /* in 2^32nds */
 	struct task_view *task;
 	size_t n_tasks, n_done; /* done: ended, and not joined yet; not among them */
 	const struct task_view **by_tid, **by_place; /* the same, sorted */
