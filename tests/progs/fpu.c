@@ -144,7 +144,9 @@ static void send_to(void *(*routine)(void *))
 /* A handler begins as a new process does, and what it changes is undone, as by the kernel. */
 static void in_handlers(void)
 {
-	CHECK(signal(SIGUSR1, change_rounding) != SIG_ERR);
+	struct sigaction act = {.sa_handler = change_rounding};
+
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
 	in_thread(raise_it, NULL);
 	in_thread(let_it_in, NULL);
 	send_to(get_it_computing);
