@@ -57,12 +57,14 @@ everywhere() {
 }
 
 @test "who lets go of a mutex may have it again before a crowd that waits for it" {
-	everywhere mutex had-again
+	native "$BATS_FILE_TMPDIR/mutex" had-again
+	# With more, one of the crowd may have its turn in between.
+	at_procs 1 -- green "$BATS_FILE_TMPDIR/mutex" had-again
 }
 
 @test "nobody starves at a mutex" {
 	requires_green "natively it may"
-	at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/mutex" hogged
+	at_procs 2 8 -- green "$BATS_FILE_TMPDIR/mutex" hogged
 }
 
 @test "a rwlock reports errors as libc's does" {

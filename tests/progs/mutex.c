@@ -4,7 +4,7 @@
  */
 #include "check.h"
 
-enum { N_CROWD = 100, N_TRIES = 5, N_PATIENT = 10, MOST_TURNS = 10 * N_PATIENT };
+enum { N_CROWD = 100, N_TRIES = 5, N_PATIENT = 20, MOST_TURNS = 20 * N_PATIENT };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic int n_waiting, n_served;

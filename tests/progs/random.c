@@ -434,12 +434,15 @@ static void compute(struct thread *t)
 {
 	uint64_t x = draw(t) | 1;
 	double f = 1.0;
+	long double g = 1.0, h = 2.0; /* on the x87 stack all the time */
 
 	for (int n = 1 << between(t, 4, chance(t, 10) ? 22 : 16); n > 0; n--) {
 		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
 		f = f * 1.0000001 + (double)(x & 7);
+		g = g * 0.9999L + h;
+		h = h * 0.9998L + 1;
 	}
-	note(t, " %lx,%.0f", (long)(x & 0xffff), f);
+	note(t, " %lx,%.0f,%.0Lf,%.0Lf", (long)(x & 0xffff), f, g, h);
 }
 
 static void yield(struct thread *t)
