@@ -510,12 +510,19 @@ static long send_to_process(struct task *t, pid_t process, const siginfo_t *info
 	return is_served_here(t, sig) ? send_info(t, info) : signal_post_process(info);
 }
 
+/* The kernel takes the id of any thread for that of its process. */
+static pid_t process_of(pid_t id)
+{
+	return id >= FIRST_TASK_TID && task_of_tid(id) != NULL ? getpid() : id;
+}
+
 EXPORT int kill(pid_t process, int sig)
 {
 	struct task *t = task_self();
 
 	if (t == NULL)
 		return real.kill(process, sig);
+	process = process_of(process);
 	siginfo_t info = info_of(sig, SI_USER);
 	long r = send_to_process(t, process, &info);
 	if (r != -ENOENT)
@@ -541,6 +548,7 @@ EXPORT int sigqueue(pid_t process, int sig, const union sigval value)
 
 	if (t == NULL)
 		return real.sigqueue(process, sig, value);
+	process = process_of(process);
 	siginfo_t info = info_of(sig, SI_QUEUE);
 	info.si_value = value;
 	long r = send_to_process(t, process, &info);

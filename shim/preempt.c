@@ -21,6 +21,7 @@
  * its own; the wrappers' code is as preemptible as the program's.
  */
 #include <errno.h>
+#include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -247,16 +248,23 @@ __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *
 		frame->sigmask &= ~opened;
 }
 
+enum { SYSCALL_SIZE = 2 };
+
+/* Whether the instruction syscall lies there. */
+static bool is_syscall(greg_t pc)
+{
+	static const unsigned char insn[SYSCALL_SIZE] = {0x0f, 0x05};
+
+	return memcmp((const char *)pc, insn, SYSCALL_SIZE) == 0;
+}
+
 /* Whether the registers are those of a system call that our signal has ended, or that will be
  * made (again): where a cancel may act, because the call has had no effect. */
 static bool is_at_call(const greg_t *regs)
 {
-	static const unsigned char insn[] = {0x0f, 0x05};
-	const char *pc = (const char *)regs[REG_RIP];
-
-	if (memcmp(pc - 2, insn, 2) == 0)
+	if (is_syscall(regs[REG_RIP] - SYSCALL_SIZE))
 		return regs[REG_RAX] == -EINTR;
-	return memcmp(pc, insn, 2) == 0;
+	return is_syscall(regs[REG_RIP]);
 }
 
 /* The interrupted code cannot look up now: sysmon asks again soon. */
@@ -283,6 +291,62 @@ bool kernel_call_refuse(void *context)
 		return false;
 	regs[REG_RIP] = (greg_t)kernel_call_refused;
 	return true;
+}
+
+/* Whether a handler without SA_RESTART ends the call. Others that wait either have ended
+ * anyway, or go on whatever the handler: clone, futexes with an owner. */
+static bool is_ended_by_handlers(const greg_t *regs)
+{
+	long op = regs[REG_RSI] & FUTEX_CMD_MASK;
+
+	switch (regs[REG_RAX]) {
+	case SYS_read:
+	case SYS_readv:
+	case SYS_pread64:
+	case SYS_preadv:
+	case SYS_preadv2:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwrite64:
+	case SYS_pwritev:
+	case SYS_pwritev2:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
+	case SYS_connect:
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_open:
+	case SYS_openat:
+	case SYS_ioctl:
+	case SYS_flock:
+	case SYS_fcntl:
+	case SYS_wait4:
+	case SYS_waitid:
+	case SYS_mq_timedreceive:
+	case SYS_mq_timedsend:
+	case SYS_getrandom:
+		return true;
+	case SYS_futex:
+		return op == FUTEX_WAIT || op == FUTEX_WAIT_BITSET;
+	default:
+		return false;
+	}
+}
+
+void restarted_call_end(void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	/* %rcx: as in kernel_call_refuse(). */
+	if (regs[REG_RCX] != regs[REG_RIP] + SYSCALL_SIZE || !is_syscall(regs[REG_RIP]) ||
+	    !is_ended_by_handlers(regs))
+		return;
+	regs[REG_RAX] = -EINTR;
+	regs[REG_RIP] += SYSCALL_SIZE;
 }
 
 void preempt_arrived(struct worker *w)
@@ -348,7 +412,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 int preempt_init(void)
 {
 	/* SA_RESTART: a call inside libc that our signal meets goes on by itself (stdio's write
-	 * would fail).  A restarted kernel_call stands at its own system call again, where the
+	 * would fail), unless a handler of the program's ends it: restarted_call_end().  A restarted kernel_call stands at its own system call again, where the
 	 * handler can end it. */
 	struct kernel_sigaction act = {
 	    .handler = (void *)handler,

@@ -601,6 +601,12 @@ void preempt_worker(struct worker *w);
  * kernel_call_asm(), that returns CALL_REFUSED instead.  False: it is not. */
 bool kernel_call_refuse(void *context);
 
+/*
+ * In a task, before a handler of the program's without SA_RESTART runs there: if our signal
+ * met a call that waited, and had the kernel begin it again, the call returns -EINTR instead.
+ */
+void restarted_call_end(void *context);
+
 /* A signal 32 has come to w, the calling kernel thread's; before it looks what for. */
 void preempt_arrived(struct worker *w);
 

@@ -722,6 +722,8 @@ static __attribute__((noinline)) void run_handler(struct task *t, int sig,
 		return;
 	if (context == NULL)
 		getcontext(&own);
+	else if (!(act.flags & SA_RESTART))
+		restarted_call_end(context);
 	ucontext_t *uc = context != NULL ? context : &own;
 
 	call_handler(t, &act, sig, info, uc, uc->uc_mcontext.gregs[REG_RSP]);

@@ -33,6 +33,10 @@ everywhere() {
 	everywhere interrupted read
 }
 
+@test "a signal ends or restarts what waits inside libc: streams, aio_suspend" {
+	everywhere interrupted libc
+}
+
 @test "a signal ends or restarts write" {
 	everywhere interrupted write
 }

@@ -216,7 +216,7 @@ memcached_service() {
 # ---- redis ------------------------------------------------------------------
 
 redis_service() {
-	local how=$1 port i
+	local how=$1 port
 	port=$(free_port)
 	start "$how" redis-server --port "$port" --bind 127.0.0.1 --dir "$PWD" --io-threads 4 \
 		--io-threads-do-reads yes --appendonly yes --save '' --enable-debug-command local
@@ -227,9 +227,7 @@ redis_service() {
 		tr '\r' '\n' | grep -c 'requests per second'
 	redis get counter:__rand_int__
 	redis flushall >/dev/null
-	for ((i = 0; i < 20000; i++)); do
-		echo "SET key:$i value:$((i * 7919 % 65537))"
-	done | redis --pipe | tail -n 1
+	seq 0 19999 | awk '{ print "SET key:" $1, "value:" $1 * 7919 % 65537 }' | redis --pipe | tail -n 1
 	redis debug digest
 	redis bgsave
 	redis bgrewriteaof

@@ -6,6 +6,7 @@
  * SA_RESTART the call fails with EINTR; with it, calls that the kernel begins again go on
  * until there is something to return, and the others still fail (signal(7)).
  */
+#include <aio.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <mqueue.h>
@@ -156,7 +157,7 @@ static void satisfy_write(void)
 	CHECK(read(fds[0], buf, sizeof(buf)) > 0);
 }
 
-static void test_write(void)
+static void fill_pipe(void)
 {
 	char buf[4096] = {0};
 
@@ -165,7 +166,64 @@ static void test_write(void)
 	while (write(fds[1], buf, sizeof(buf)) > 0)
 		;
 	CHECK(fcntl(fds[1], F_SETFL, 0) == 0);
+}
+
+static void test_write(void)
+{
+	fill_pipe();
 	restarts(call_write, satisfy_write, 1);
+}
+
+/* --- inside libc ------------------------------------------------------------------------- */
+
+static FILE *stream;
+
+static long call_fgets(void)
+{
+	char line[8];
+
+	clearerr(stream);
+	return fgets(line, sizeof(line), stream) != NULL ? (long)strlen(line) : -1;
+}
+
+static void satisfy_line(void)
+{
+	CHECK(write(fds[1], "ab\n", 3) == 3);
+}
+
+static long call_fputc(void)
+{
+	clearerr(stream);
+	return fputc('x', stream);
+}
+
+static struct aiocb request;
+
+/* Waits for a request that was made before. */
+static long call_aio_suspend(void)
+{
+	const struct aiocb *list[] = {&request};
+
+	return aio_suspend(list, 1, NULL);
+}
+
+static void test_libc(void)
+{
+	static char byte;
+
+	CHECK(pipe(fds) == 0);
+	CHECK((stream = fdopen(fds[0], "r")) != NULL);
+	restarts(call_fgets, satisfy_line, 3);
+
+	fill_pipe();
+	CHECK((stream = fdopen(fds[1], "w")) != NULL);
+	CHECK(setvbuf(stream, NULL, _IONBF, 0) == 0);
+	restarts(call_fputc, satisfy_write, 'x');
+
+	CHECK(pipe(fds) == 0);
+	request = (struct aiocb){.aio_fildes = fds[0], .aio_buf = &byte, .aio_nbytes = 1};
+	CHECK(aio_read(&request) == 0);
+	restarts(call_aio_suspend, satisfy_read, 0);
 }
 
 static long call_recv(void)
@@ -726,6 +784,7 @@ int main(int argc, char **argv)
 	    {"masks", test_masks},
 	    {"files", test_files},
 	    {"whole", test_whole},
+	    {"libc", test_libc},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

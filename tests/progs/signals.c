@@ -696,6 +696,14 @@ static void test_tids(void)
 	CHECK(pthread_equal(handled_by, thread));
 	CHECK(tgkill(getpid(), gettid(), SIGUSR1) == 0);
 	CHECK(n_handled == 3 && pthread_equal(handled_by, pthread_self()));
+	/* Elsewhere a thread's id stands for its process. */
+	CHECK(kill(tid, 0) == 0);
+	CHECK(kill(tid, SIGUSR1) == 0);
+	wait_until(&n_handled, 4);
+	CHECK(sigqueue(tid, SIGUSR1, (union sigval){.sival_int = 1}) == 0);
+	wait_until(&n_handled, 5);
+	CHECK(syscall(SYS_kill, tid, SIGUSR1) == 0);
+	wait_until(&n_handled, 6);
 	stop = true;
 	join(thread);
 }
