@@ -130,6 +130,15 @@ static struct task *task_named(struct task *self, pid_t tid)
 	return tid == 0 ? self : task_of_tid(tid);
 }
 
+/* The task that has not ended yet, or NULL: libc's functions would take what is left of a
+ * joined one for a thread of the kernel's. */
+static struct task *task_alive(pthread_t id)
+{
+	struct task *t = task_of(id);
+
+	return t != NULL && !task_is_done(t) ? t : NULL;
+}
+
 /* What the kernel calls t, for whom it is to be asked about it. */
 static pid_t kernel_name(struct task *self, pid_t tid)
 {
@@ -265,21 +274,22 @@ EXPORT int sched_rr_get_interval(pid_t tid, struct timespec *interval)
 EXPORT int pthread_setschedparam(pthread_t id, int policy,
 				 const struct sched_param *param)
 {
-	struct task *self = task_self(), *t = self ? task_of(id) : NULL;
+	struct task *self = task_self(), *t;
 
-	if (t != NULL && task_is_done(t))
+	if (self == NULL)
+		return real.pthread_setschedparam(id, policy, param);
+	if ((t = task_alive(id)) == NULL)
 		return ESRCH;
-	return t == NULL ? real.pthread_setschedparam(id, policy, param)
-			 : (int)-set_policy(self, t, policy, param);
+	return (int)-set_policy(self, t, policy, param);
 }
 
 EXPORT int pthread_getschedparam(pthread_t id, int *policy, struct sched_param *param)
 {
-	struct task *self = task_self(), *t = self ? task_of(id) : NULL;
+	struct task *self = task_self(), *t;
 
-	if (t == NULL)
+	if (self == NULL)
 		return real.pthread_getschedparam(id, policy, param);
-	if (task_is_done(t))
+	if ((t = task_alive(id)) == NULL)
 		return ESRCH;
 	/* Not what a mutex's ceiling has made of it meanwhile, says POSIX. */
 	bool told = task_ext(t)->wish.is_told;
@@ -290,13 +300,14 @@ EXPORT int pthread_getschedparam(pthread_t id, int *policy, struct sched_param *
 
 EXPORT int pthread_setschedprio(pthread_t id, int priority)
 {
-	struct task *self = task_self(), *t = self ? task_of(id) : NULL;
+	struct task *self = task_self(), *t;
 	const struct sched_param param = {.sched_priority = priority};
 
-	if (t != NULL && task_is_done(t))
+	if (self == NULL)
+		return real.pthread_setschedprio(id, priority);
+	if ((t = task_alive(id)) == NULL)
 		return ESRCH;
-	return t == NULL ? real.pthread_setschedprio(id, priority)
-			 : (int)-set_policy(self, t, policy_of(self, t), &param);
+	return (int)-set_policy(self, t, policy_of(self, t), &param);
 }
 
 /* --- nice ------------------------------------------------------------------------------ */
@@ -426,21 +437,22 @@ EXPORT int sched_getaffinity(pid_t tid, size_t size, cpu_set_t *set)
 
 EXPORT int pthread_setaffinity_np(pthread_t id, size_t size, const cpu_set_t *set)
 {
-	struct task *self = task_self(), *t = self ? task_of(id) : NULL;
+	struct task *self = task_self(), *t;
 
-	if (t != NULL && task_is_done(t))
+	if (self == NULL)
+		return real.pthread_setaffinity_np(id, size, set);
+	if ((t = task_alive(id)) == NULL)
 		return ESRCH;
-	return t == NULL ? real.pthread_setaffinity_np(id, size, set)
-			 : (int)-set_cpus(self, t, size, set);
+	return (int)-set_cpus(self, t, size, set);
 }
 
 EXPORT int pthread_getaffinity_np(pthread_t id, size_t size, cpu_set_t *set)
 {
-	struct task *self = task_self(), *t = self ? task_of(id) : NULL;
+	struct task *self = task_self(), *t;
 
-	if (t == NULL)
+	if (self == NULL)
 		return real.pthread_getaffinity_np(id, size, set);
-	if (task_is_done(t))
+	if ((t = task_alive(id)) == NULL)
 		return ESRCH;
 	return cpus_of(self, t, size, set) == 0 ? 0 : errno;
 }
@@ -516,11 +528,11 @@ struct task *cpu_clock_task(struct task *self, clockid_t clock)
 
 EXPORT int pthread_getcpuclockid(pthread_t id, clockid_t *clock)
 {
-	struct task *t = task_self() ? task_of(id) : NULL;
+	struct task *t;
 
-	if (t == NULL)
+	if (task_self() == NULL)
 		return real.pthread_getcpuclockid(id, clock);
-	if (task_is_done(t))
+	if ((t = task_alive(id)) == NULL)
 		return ESRCH;
 	*clock = (clockid_t)(~(unsigned)task_tid(t) << 3 | CLOCK_OF_THREAD);
 	return 0;
