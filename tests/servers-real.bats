@@ -142,12 +142,12 @@ pages() {
 
 # load_web URL [kept]: what ab and curl saw; kept: connections that are kept may fail.
 load_web() {
-	local want i ok=0 may_fail=${2-}
+	local want ok=0 may_fail=${2-}
 
 	ab -q -n 10000 -c 100 -k "$1/small" 2>ab.err | grep -E "^(Complete|Failed${may_fail:+=})" || cat ab.err
 	ab -q -n 2000 -c 100 "$1/small" 2>ab.err | grep -E '^(Complete|Failed)' || cat ab.err
 	want=$(sha256sum <www/large)
-	for i in {1..6}; do
+	for _ in {1..6}; do
 		if [[ $(curl -s "$1/large" | sha256sum) == "$want" ]]; then ok=$((ok + 1)); fi
 	done
 	echo "large pages as they should be: $ok"
