@@ -209,6 +209,142 @@ bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
 	return true;
 }
 
+/* --- calls that it interrupts ------------------------------------------------------------- */
+
+enum { SYSCALL_SIZE = 2 };
+
+/* Whether the instruction syscall lies there. */
+static bool is_syscall(greg_t pc)
+{
+	static const unsigned char insn[SYSCALL_SIZE] = {0x0f, 0x05};
+
+	return memcmp((const char *)pc, insn, SYSCALL_SIZE) == 0;
+}
+
+/* Whether the registers are those of a system call that our signal has ended, or that will be
+ * made (again): where a cancel may act, because the call has had no effect. */
+static bool is_at_call(const greg_t *regs)
+{
+	if (is_syscall(regs[REG_RIP] - SYSCALL_SIZE))
+		return regs[REG_RAX] == -EINTR;
+	return is_syscall(regs[REG_RIP]);
+}
+
+/* Calls that wait and change nothing before they end. */
+static bool is_wait(long nr, long op)
+{
+	switch (nr) {
+	case SYS_read:
+	case SYS_readv:
+	case SYS_pread64:
+	case SYS_preadv:
+	case SYS_preadv2:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwrite64:
+	case SYS_pwritev:
+	case SYS_pwritev2:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_open:
+	case SYS_openat:
+	case SYS_ioctl:
+	case SYS_flock:
+	case SYS_fcntl:
+	case SYS_wait4:
+	case SYS_waitid:
+	case SYS_mq_timedreceive:
+	case SYS_mq_timedsend:
+	case SYS_getrandom:
+		return true;
+	case SYS_futex:
+		op &= FUTEX_CMD_MASK;
+		return op == FUTEX_WAIT || op == FUTEX_WAIT_BITSET;
+	default:
+		return false;
+	}
+}
+
+/* The same, but no handler's SA_RESTART has the kernel begin them again (signal(7)). */
+static bool is_wait_once(long nr)
+{
+	switch (nr) {
+	case SYS_poll:
+	case SYS_ppoll:
+	case SYS_select:
+	case SYS_pselect6:
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+	case SYS_nanosleep:
+	case SYS_clock_nanosleep:
+	case SYS_semop:
+	case SYS_semtimedop:
+	case SYS_msgrcv:
+	case SYS_msgsnd:
+	case SYS_rt_sigtimedwait:
+	case SYS_io_getevents:
+	case SYS_io_uring_enter:
+		return true;
+	default:
+		return false;
+	}
+}
+
+void restarted_call_end(void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	/* %rcx: as in kernel_call_refuse(). */
+	if (regs[REG_RCX] != regs[REG_RIP] + SYSCALL_SIZE || !is_syscall(regs[REG_RIP]) ||
+	    !is_wait(regs[REG_RAX], regs[REG_RSI]))
+		return;
+	regs[REG_RAX] = -EINTR;
+	regs[REG_RIP] += SYSCALL_SIZE;
+}
+
+/* The number that was loaded right before the instruction syscall, as libc's functions do it;
+ * the kernel keeps it to itself.  -1: it was not. */
+static long loaded_number(greg_t pc)
+{
+	enum { MOV_SIZE = 5, PAGE_MASK = 4095 };
+	const unsigned char *before = (const unsigned char *)pc;
+	uint32_t nr;
+
+	/* Elsewhere the page before may be none. */
+	if ((pc & PAGE_MASK) < MOV_SIZE && !libc_owns_pc(pc))
+		return -1;
+	memcpy(&nr, before - 4, sizeof(nr));
+	if (before[-MOV_SIZE] == 0xb8 && nr < 1024) /* mov $nr, %eax */
+		return nr;
+	return before[-2] == 0x31 && before[-1] == 0xc0 ? 0 : -1; /* xor %eax, %eax */
+}
+
+/*
+ * If our signal has ended a call though it has SA_RESTART, as the kernel does with some, the
+ * task makes it once more: natively nothing has happened.  Time limits begin anew, so sysmon
+ * does not interrupt who sleeps, as far as it can tell.  Wrappers see to their own calls.
+ */
+static void begin_again(const struct task *t, greg_t *regs)
+{
+	greg_t pc = regs[REG_RIP] - SYSCALL_SIZE;
+
+	if (t->in_door || regs[REG_RAX] != -EINTR || regs[REG_RCX] != regs[REG_RIP] ||
+	    !is_syscall(pc))
+		return;
+	long nr = loaded_number(pc);
+	if (!is_wait(nr, regs[REG_RSI]) && !is_wait_once(nr))
+		return;
+	regs[REG_RAX] = nr;
+	regs[REG_RIP] = pc;
+}
+
 static void look_up(struct task *t)
 {
 	/* A handler runs on a processor, also when libc was met in the kernel. */
@@ -219,6 +355,16 @@ static void look_up(struct task *t)
 		runtime_enter(t);
 		runtime_leave(t);
 	}
+}
+
+/* At a call with these registers perhaps: a handler of the program's leaves it ended. */
+static void look_up_there(struct task *t, greg_t *regs)
+{
+	uint32_t ran = t->handlers_run;
+
+	look_up(t);
+	if (t->handlers_run == ran)
+		begin_again(t, regs);
 }
 
 /* Called by preempt_trampoline, as if the task had called it. */
@@ -239,32 +385,13 @@ __attribute__((visibility("hidden"), used)) void preempted(struct signal_frame *
 			store_relaxed(&t->worker->in_runtime, 1);
 	} else {
 		t->interrupted = &frame->flags;
-		look_up(t);
+		look_up_there(t, frame->gregs);
 		t->interrupted = NULL;
 		t->at_wait = false;
 	}
 	signal_frame_settings(t, &frame->stack, &frame->sigmask);
 	if (!is_bound(t))
 		frame->sigmask &= ~opened;
-}
-
-enum { SYSCALL_SIZE = 2 };
-
-/* Whether the instruction syscall lies there. */
-static bool is_syscall(greg_t pc)
-{
-	static const unsigned char insn[SYSCALL_SIZE] = {0x0f, 0x05};
-
-	return memcmp((const char *)pc, insn, SYSCALL_SIZE) == 0;
-}
-
-/* Whether the registers are those of a system call that our signal has ended, or that will be
- * made (again): where a cancel may act, because the call has had no effect. */
-static bool is_at_call(const greg_t *regs)
-{
-	if (is_syscall(regs[REG_RIP] - SYSCALL_SIZE))
-		return regs[REG_RAX] == -EINTR;
-	return is_syscall(regs[REG_RIP]);
 }
 
 /* The interrupted code cannot look up now: sysmon asks again soon. */
@@ -291,62 +418,6 @@ bool kernel_call_refuse(void *context)
 		return false;
 	regs[REG_RIP] = (greg_t)kernel_call_refused;
 	return true;
-}
-
-/* Whether a handler without SA_RESTART ends the call. Others that wait either have ended
- * anyway, or go on whatever the handler: clone, futexes with an owner. */
-static bool is_ended_by_handlers(const greg_t *regs)
-{
-	long op = regs[REG_RSI] & FUTEX_CMD_MASK;
-
-	switch (regs[REG_RAX]) {
-	case SYS_read:
-	case SYS_readv:
-	case SYS_pread64:
-	case SYS_preadv:
-	case SYS_preadv2:
-	case SYS_write:
-	case SYS_writev:
-	case SYS_pwrite64:
-	case SYS_pwritev:
-	case SYS_pwritev2:
-	case SYS_recvfrom:
-	case SYS_recvmsg:
-	case SYS_recvmmsg:
-	case SYS_sendto:
-	case SYS_sendmsg:
-	case SYS_sendmmsg:
-	case SYS_connect:
-	case SYS_accept:
-	case SYS_accept4:
-	case SYS_open:
-	case SYS_openat:
-	case SYS_ioctl:
-	case SYS_flock:
-	case SYS_fcntl:
-	case SYS_wait4:
-	case SYS_waitid:
-	case SYS_mq_timedreceive:
-	case SYS_mq_timedsend:
-	case SYS_getrandom:
-		return true;
-	case SYS_futex:
-		return op == FUTEX_WAIT || op == FUTEX_WAIT_BITSET;
-	default:
-		return false;
-	}
-}
-
-void restarted_call_end(void *context)
-{
-	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
-
-	/* %rcx: as in kernel_call_refuse(). */
-	if (regs[REG_RCX] != regs[REG_RIP] + SYSCALL_SIZE || !is_syscall(regs[REG_RIP]) ||
-	    !is_ended_by_handlers(regs))
-		return;
-	regs[REG_RAX] = -EINTR;
-	regs[REG_RIP] += SYSCALL_SIZE;
 }
 
 void preempt_arrived(struct worker *w)
@@ -378,23 +449,29 @@ static void handler(int sig, siginfo_t *info, void *context)
 	}
 	if (pc == (uintptr_t)kernel_call_end)
 		store_relaxed(&t->was_cut, true);
-	if (load_relaxed(&t->attention) == 0 && !load_relaxed(&w->stray))
-		return;
+	bool wanted = load_relaxed(&t->attention) != 0 || load_relaxed(&w->stray);
 	if (load_relaxed(&w->in_runtime) || runtime_owns_pc(pc)) {
-		store_relaxed(&w->preempt, 1);
-		ask_again();
+		if (wanted) {
+			store_relaxed(&w->preempt, 1);
+			ask_again();
+		}
+		return;
+	}
+	greg_t *regs = uc->uc_mcontext.gregs;
+	if (!wanted) {
+		begin_again(t, regs);
 		return;
 	}
 	bool in_libc = libc_owns_pc(pc), in_point = libc_in_cancel_point(t->tcb);
 
-	t->at_wait = in_libc && in_point && is_at_call(uc->uc_mcontext.gregs);
+	t->at_wait = in_libc && in_point && is_at_call(regs);
 	if ((load_relaxed(&t->attention) & ATTEND_CANCEL) && in_point && !t->at_wait)
 		ask_again(); /* a cancel acts where libc waits */
 	if (is_bound(t)) {
 		/* Its kernel thread is its own, and so is the stack we are on. */
 		signal_set_kernel_mask(load_relaxed(&t->sigmask));
 		t->interrupted = uc;
-		look_up(t);
+		look_up_there(t, regs);
 		t->interrupted = NULL;
 		/* As signal_run_handler() leaves it; a handler that jumped has done more. */
 		uint64_t mask = signal_kernel_mask(load_relaxed(&t->sigmask));
@@ -405,8 +482,9 @@ static void handler(int sig, siginfo_t *info, void *context)
 	/* A handler of the program's runs anywhere, as natively. */
 	bool must = (load_relaxed(&t->attention) & ATTEND_SIGNAL) != 0;
 
-	if (must || ((!in_libc || t->at_wait) && load_relaxed(&t->spins_held) == 0))
-		task_interrupt(t, uc, 0, 0, NULL);
+	bool may = (!in_libc || t->at_wait) && load_relaxed(&t->spins_held) == 0;
+	if (!(must || may) || !task_interrupt(t, uc, 0, 0, NULL))
+		begin_again(t, regs);
 }
 
 int preempt_init(void)

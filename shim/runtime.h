@@ -282,7 +282,7 @@ struct worker {
 	uint32_t random;      /* xorshift state: whom to steal from */
 	void
 	    *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
-	/* sysmon's: a worker whose processor was taken while it ran */
+	/* sysmon's: the CPU time of a stray when it was last looked at closely */
 	ns_t seen_cpu;
 	_Atomic bool stray; /* lost its processor unannounced and has not noticed */
 	/* Since when it had been where it lost its processor, for dumps. */

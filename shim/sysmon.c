@@ -43,6 +43,8 @@ enum {
 	BLOCKED_BLIND_NS = 2000000, /* the same where there is no closer look */
 	PROBE_NS = 1000000,         /* for the closer look */
 	HAND_OFF_NS = 20000, /* Go's: a processor in the kernel longer than one tick */
+	CPU_SHARE = 8,       /* who had 1/8 of the time computes, on a busy machine too */
+	STRAY_NS = 1000000,  /* of CPU time, after which a stray is stopped */
 	TIMER_LATE_NS = 1000000,
 	REFUSALS_MOST = 3, /* preemptions in vain before the processor is taken */
 	TRIM_NS = 1000000000,
@@ -222,6 +224,22 @@ static bool is_blocked(struct proc *p, struct worker *w, ns_t still)
 	return answer == ASLEEP || (answer == UNKNOWN && still > BLOCKED_BLIND_NS);
 }
 
+/*
+ * Whether it may be interrupted by our signal, which does more than make it look up: some
+ * waits in the kernel fail with EINTR though SA_RESTART is set, for instance a stream's read
+ * of a socket with a time limit (signal(7)).  Inside libc nobody begins those again, and
+ * natively nothing ends them.  So who sleeps is left alone.
+ */
+static bool is_awake(struct worker *w)
+{
+	return ask_prober(w) != ASLEEP;
+}
+
+static bool has_share(ns_t ran, ns_t time)
+{
+	return ran > 0 && ran * CPU_SHARE >= time;
+}
+
 void sysmon_publish(struct pgreen_debug *d)
 {
 	d->address[DEBUG_SYSMON] = (uintptr_t)&sysmon_worker;
@@ -322,9 +340,11 @@ static bool is_wanted(struct proc *p)
 }
 
 /* Asks for p when its time slice is over. */
-static bool end_slice(struct proc *p, struct worker *w, ns_t now)
+static bool end_slice(struct proc *p, struct worker *w, ns_t now, bool computes)
 {
 	if (now - p->slice_seen < SLICE_NS || now - p->preempt_sent < SLICE_NS)
+		return false;
+	if (!computes && !load_relaxed(&w->in_runtime) && !is_awake(w))
 		return false;
 	/* Who had no CPU meanwhile has refused nothing. */
 	ns_t cpu = cpu_of(w);
@@ -346,9 +366,13 @@ static bool end_slice(struct proc *p, struct worker *w, ns_t now)
 /* Its worker computes, or the kernel blocks it without a word. */
 static bool retake_running(struct proc *p, struct worker *w, ns_t now)
 {
+	bool computes = false;
+
 	if (!load_relaxed(&w->in_runtime)) {
 		ns_t cpu = cpu_of(w);
 		if (cpu != p->seen_cpu) {
+			computes = p->seen_cpu != 0 &&
+				   has_share(cpu - p->seen_cpu, now - p->still_since);
 			p->seen_cpu = cpu;
 			p->still_since = now;
 			p->seen_awake = false;
@@ -356,7 +380,7 @@ static bool retake_running(struct proc *p, struct worker *w, ns_t now)
 			return hand_off_unannounced(p, w, now);
 		}
 	}
-	return end_slice(p, w, now);
+	return end_slice(p, w, now, computes);
 }
 
 /* What the next look will compare with, if others wait: it may be blocked already. */
@@ -398,7 +422,7 @@ static bool retake_one(struct proc *p, ns_t now)
 		/* Calls that are short leave its time slice as it is: it ends at the next. */
 		see_call(p, now);
 		see_more(p, w, status, now);
-		return w != NULL && is_wanted(p) && end_slice(p, w, now);
+		return w != NULL && is_wanted(p) && end_slice(p, w, now, false);
 	}
 	if (status == PROC_IN_KERNEL)
 		return retake_announced(p, now);
@@ -439,6 +463,18 @@ static bool retake(ns_t now)
 	return any;
 }
 
+/* Whether w, a stray, computes: one that comes back from the kernel to wait there again has
+ * nothing to queue for. */
+static bool is_going(struct worker *w)
+{
+	ns_t cpu = cpu_of(w);
+
+	if (cpu - w->seen_cpu < (sched.shake != 0 ? 1 : STRAY_NS))
+		return false;
+	w->seen_cpu = cpu;
+	return sched.shake != 0 || is_awake(w);
+}
+
 /* Workers that lost their processor and run again: make them queue like all others. */
 static bool stop_strays(void)
 {
@@ -447,12 +483,8 @@ static bool stop_strays(void)
 	struct worker *w = load_acquire(&sched.all_workers);
 
 	for (; w != NULL; w = w->next_all) {
-		if (!load_relaxed(&w->stray))
+		if (!load_relaxed(&w->stray) || !is_going(w))
 			continue;
-		ns_t cpu = cpu_of(w);
-		if (cpu == w->seen_cpu)
-			continue;
-		w->seen_cpu = cpu;
 		preempt_worker(w);
 		any = true;
 	}

@@ -37,6 +37,11 @@ everywhere() {
 	everywhere interrupted libc
 }
 
+@test "and nothing ends it when nobody sends a signal" {
+	everywhere interrupted undisturbed
+	PGREEN_SHAKE=preempt,handoff at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/interrupted" undisturbed
+}
+
 @test "a signal ends or restarts write" {
 	everywhere interrupted write
 }

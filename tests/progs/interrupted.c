@@ -226,6 +226,66 @@ static void test_libc(void)
 	restarts(call_aio_suspend, satisfy_read, 0);
 }
 
+/* --- nobody sends a signal ----------------------------------------------------------------- */
+
+enum { N_COMPUTE = 4, N_LINES = 30 };
+
+static _Atomic bool computed;
+
+static void *compute(void *arg)
+{
+	while (!computed)
+		;
+	return arg;
+}
+
+/* The kernel begins neither again after a handler: a read with a limit, and a poll. */
+static void *read_lines(void *arg)
+{
+	char line[8];
+
+	for (int i = 0; i < N_LINES; i++)
+		CHECK(fgets(line, sizeof(line), stream) != NULL);
+	return arg;
+}
+
+static void *poll_inlined(void *arg)
+{
+	for (int i = 0; i < N_LINES; i++) {
+		long r;
+
+		__asm__ volatile("mov $7, %%eax\n\tsyscall"
+				 : "=&a"(r)
+				 : "D"(NULL), "S"(0L), "d"(20L)
+				 : "rcx", "r11", "memory");
+		CHECK(r == 0);
+	}
+	return arg;
+}
+
+/* While others compute, which the library interrupts with signals of its own. */
+static void test_undisturbed(void)
+{
+	struct timeval limit = {.tv_sec = 20};
+	pthread_t computes[N_COMPUTE];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	CHECK(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0);
+	CHECK((stream = fdopen(fds[0], "r")) != NULL);
+	pthread_t reads = start(read_lines, NULL), polls = start(poll_inlined, NULL);
+	for (int i = 0; i < N_COMPUTE; i++)
+		computes[i] = start(compute, NULL);
+	for (int i = 0; i < N_LINES; i++) {
+		sleep_ms(20);
+		satisfy_line();
+	}
+	join(reads);
+	join(polls);
+	computed = true;
+	for (int i = 0; i < N_COMPUTE; i++)
+		join(computes[i]);
+}
+
 static long call_recv(void)
 {
 	char c[8];
@@ -684,15 +744,6 @@ static void test_files(void)
 
 enum { N_BYTES = 8 << 20, N_IOS = 16, IO_SIZE = 1 << 20 };
 
-static _Atomic bool computed;
-
-static void *compute(void *arg)
-{
-	while (!computed)
-		;
-	return arg;
-}
-
 static void *read_devices(void *arg)
 {
 	char *buf = malloc(N_BYTES);
@@ -785,6 +836,7 @@ int main(int argc, char **argv)
 	    {"files", test_files},
 	    {"whole", test_whole},
 	    {"libc", test_libc},
+	    {"undisturbed", test_undisturbed},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
