@@ -17,7 +17,8 @@
  * Elsewhere the interrupted code is left alone: inside the runtime (it looks up when it
  * leaves, and sysmon tries again until it has), inside libc, ld.so and the vDSO (locks may
  * be held there: sysmon tries again, or hands the processor off), and while the task holds
- * a spinlock (trap 8).  The code of the runtime is all of shim/, which lies in a section of
+ * a spinlock (trap 8).  But a call that it waited in, and that our signal has ended, it makes
+ * once more.  The code of the runtime is all of shim/, which lies in a section of
  * its own; the wrappers' code is as preemptible as the program's.
  */
 #include <errno.h>
@@ -211,10 +212,7 @@ bool task_interrupt(struct task *t, void *context, uintptr_t top, int sig,
 
 /* --- calls that it interrupts ------------------------------------------------------------- */
 
-enum { SYSCALL_SIZE = 2 };
-
-/* Whether the instruction syscall lies there. */
-static bool is_syscall(greg_t pc)
+bool is_syscall(uintptr_t pc)
 {
 	static const unsigned char insn[SYSCALL_SIZE] = {0x0f, 0x05};
 
@@ -490,8 +488,9 @@ static void handler(int sig, siginfo_t *info, void *context)
 int preempt_init(void)
 {
 	/* SA_RESTART: a call inside libc that our signal meets goes on by itself (stdio's write
-	 * would fail), unless a handler of the program's ends it: restarted_call_end().  A restarted kernel_call stands at its own system call again, where the
-	 * handler can end it. */
+	 * would fail), unless a handler of the program's ends it: restarted_call_end().  A
+	 * restarted kernel_call stands at its own system call again, where the handler can end
+	 * it. */
 	struct kernel_sigaction act = {
 	    .handler = (void *)handler,
 	    .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | 0x04000000 /* SA_RESTORER */,

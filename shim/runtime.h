@@ -601,6 +601,11 @@ void preempt_worker(struct worker *w);
  * kernel_call_asm(), that returns CALL_REFUSED instead.  False: it is not. */
 bool kernel_call_refuse(void *context);
 
+enum { SYSCALL_SIZE = 2 };
+
+/* Whether the instruction syscall lies there. */
+bool is_syscall(uintptr_t pc);
+
 /*
  * In a task, before a handler of the program's without SA_RESTART runs there: if our signal
  * met a call that waited, and had the kernel begin it again, the call returns -EINTR instead.

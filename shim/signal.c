@@ -826,13 +826,12 @@ static void handle_sigsys(struct task *t, siginfo_t *info, ucontext_t *uc)
  * nobody sent it: kill() returns 0. */
 static bool is_raised_by_call(const siginfo_t *info, const ucontext_t *uc)
 {
-	static const unsigned char insn[] = {0x0f, 0x05};
 	const greg_t *regs = uc->uc_mcontext.gregs;
 	greg_t r = regs[REG_RAX];
 
 	return info->si_code == SI_USER && info->si_pid == sched.pid &&
 	       (r > 0 || r == -EPIPE || r == -EFBIG) &&
-	       memcmp((const char *)regs[REG_RIP] - 2, insn, sizeof(insn)) == 0;
+	       is_syscall(regs[REG_RIP] - SYSCALL_SIZE);
 }
 
 /* SIGPIPE or SIGXFSZ in a worker.  Its task's, if a write of it did that, wherever the call
