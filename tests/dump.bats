@@ -430,8 +430,8 @@ refuses() {
 
 # ---- nobody is disturbed --------------------------------------------------------
 
-# stacks_are_sound: a stack ends with its tasks' start routine; or they were too fast, or had
-# not begun.
+# stacks_are_sound: a stack ends with its tasks' start routine; or it is said why it does not:
+# they were too fast, or had not begun, or waited for a page where the kernel stops nobody.
 stacks_are_sound() {
 	awk '
 	function check() {
@@ -442,7 +442,7 @@ stacks_are_sound() {
 	/^[0-9]+ tasks?:/ || /^Kernel threads/ { check() }
 	{ block = block "\n" $0 }
 	/, started at [^:]*:/ { start = $0; sub(/.*, started at /, "", start); sub(/[:,].*/, "", start) }
-	/^    \((the rest is not known: it runs|it has not begun|it begins, or has ended)/ { excused = 1 }
+	/^    \((the rest is not known: |it has not begun|it begins, or has ended)/ { excused = 1 }
 	/^    #/ { last = $2; sub(/\+.*/, "", last) }
 	END { exit bad }
 	' <<<"$output" || fail "a stack ends elsewhere"

@@ -154,6 +154,17 @@ static bool read_proc(const struct remote *r, pid_t tid, const char *what, char 
 	return n > 0;
 }
 
+/* The state that /proc's stat has of it, as ps(1) shows it; 0: it is gone. */
+static char state_letter(const struct remote *r, pid_t tid)
+{
+	char text[512];
+
+	if (!read_proc(r, tid, "stat", text, sizeof(text)))
+		return 0;
+	const char *after_name = strrchr(text, ')');
+	return after_name && after_name[1] == ' ' ? after_name[2] : 0;
+}
+
 static void parse_call(const char *text, struct kthread *k)
 {
 	uint64_t sp = 0, pc = 0;
@@ -198,9 +209,11 @@ void kthread_look(const struct remote *r, pid_t tid, const struct bounds *b,
 		if (k->state == KTHREAD_RUNS)
 			return;
 		copy_stack(r, b, k);
-		/* The same call still: then it was in it all the time. */
+		/* The same call still: then it was in it all the time.  Unless it has been
+		 * woken, and is still on its way to a CPU: of a call that never waits, too,
+		 * at whose end a stop had met it. */
 		if (read_proc(r, tid, "syscall", after, sizeof(after)) &&
-		    strcmp(before, after) == 0)
+		    strcmp(before, after) == 0 && state_letter(r, tid) != 'R')
 			return;
 		kthread_free(k);
 	}
@@ -313,17 +326,6 @@ static const char *stop_and_read(const struct remote *r, pid_t tid,
 	return k->has_all ? NULL : "its registers cannot be read";
 }
 
-/* In the midst of a page fault, say: it would stop when the disk has answered. */
-static bool is_unstoppable(const struct remote *r, pid_t tid)
-{
-	char text[512];
-
-	if (!read_proc(r, tid, "stat", text, sizeof(text)))
-		return true;
-	const char *after_name = strrchr(text, ')');
-	return after_name && strncmp(after_name, ") D", 3) == 0;
-}
-
 /* Why it is not stopped where it is, or NULL. */
 static const char *why_not(const struct remote *r, const struct kthread *k)
 {
@@ -331,7 +333,10 @@ static const char *why_not(const struct remote *r, const struct kthread *k)
 		return NULL;
 	if (k->nr != NO_CALL && !(call_flags(k->nr) & IS_RESUMED))
 		return "a stop would disturb its system call";
-	return is_unstoppable(r, k->tid) ? "the kernel does not stop it now" : NULL;
+	/* In the midst of a page fault, say: it would stop when the disk has answered. */
+	char state = state_letter(r, k->tid);
+
+	return state == 'D' || state == 0 ? "the kernel does not stop it now" : NULL;
 }
 
 void kthread_stop(const struct remote *r, pid_t tid, const struct bounds *b,
