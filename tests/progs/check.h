@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -66,6 +67,18 @@ static inline void sleep_ms(int ms)
 
 	while (nanosleep(&ts, &ts) != 0 && errno == EINTR)
 		;
+}
+
+/* The kernel thread's own id, which the library cannot put another's in place of. */
+static inline int kernel_tid(void)
+{
+	long tid;
+
+	__asm__ volatile("syscall"
+			 : "=a"(tid)
+			 : "0"(SYS_gettid)
+			 : "rcx", "r11", "memory");
+	return (int)tid;
 }
 
 static inline pthread_t start(void *(*routine)(void *), void *arg)

@@ -28,18 +28,6 @@ static struct {
 	_Atomic long visits;
 } places[N_PLACES];
 
-/* The kernel thread's own id, which the library cannot put another's in place of. */
-static int kernel_tid(void)
-{
-	long tid;
-
-	__asm__ volatile("syscall"
-			 : "=a"(tid)
-			 : "0"(SYS_gettid)
-			 : "rcx", "r11", "memory");
-	return (int)tid;
-}
-
 static void visit(void)
 {
 	int tid = kernel_tid();

@@ -351,22 +351,11 @@ static void registers(void)
 
 /* --- taking turns ------------------------------------------------------------------- */
 
-static long kernel_thread(void)
-{
-	long tid;
-
-	__asm__ volatile("syscall"
-			 : "=a"(tid)
-			 : "0"(SYS_gettid)
-			 : "rcx", "r11", "memory");
-	return tid;
-}
-
 static _Atomic int n_moves; /* to another kernel thread */
 
 static void note_move(long *last)
 {
-	long now = kernel_thread();
+	long now = kernel_tid();
 
 	n_moves += *last != 0 && *last != now;
 	*last = now;

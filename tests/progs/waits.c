@@ -1014,18 +1014,6 @@ static bool is_fine(const struct wait *w)
 		}                                                               \
 	} while (0)
 
-/* The kernel's own, also of a green task. */
-static int kernel_tid(void)
-{
-	long tid;
-
-	__asm__ volatile("syscall"
-			 : "=a"(tid)
-			 : "a"(SYS_gettid)
-			 : "rcx", "r11", "memory");
-	return (int)tid;
-}
-
 static void *waiter(void *arg)
 {
 	struct wait *w = arg;
