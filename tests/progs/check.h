@@ -89,6 +89,65 @@ static inline pthread_t start(void *(*routine)(void *), void *arg)
 	return thread;
 }
 
+/* Whether that kernel thread waits for something, or is gone. */
+static inline bool kernel_thread_sleeps(int tid)
+{
+	char path[64], stat[256] = "";
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	FILE *f = fopen(path, "r");
+	if (f == NULL)
+		return true;
+	const char *name_end =
+	    fgets(stat, sizeof(stat), f) != NULL ? strrchr(stat, ')') : NULL;
+	fclose(f);
+	return name_end == NULL || strchr("SD", name_end[2]) != NULL;
+}
+
+/*
+ * Until the thread that stores its kernel_tid() there just before a call waits in it,
+ * however busy the machine is: its kernel thread sleeps, or has been the caller's.  Twice,
+ * for a green task may be in a queue: its turn comes while the caller sleeps.
+ */
+static inline void until_waits(const _Atomic int *tid)
+{
+	for (int n = 0; n < 2;) {
+		sleep_ms(2);
+		int on = *tid;
+
+		if (on != 0 && (on == kernel_tid() || kernel_thread_sleeps(on)))
+			n++;
+		else
+			n = 0;
+	}
+}
+
+struct start_waiting {
+	void *(*routine)(void *);
+	void *arg;
+	_Atomic int tid;
+};
+
+static inline void *run_waiting(void *arg)
+{
+	struct start_waiting *s = arg;
+	void *(*routine)(void *) = s->routine;
+	void *routine_arg = s->arg;
+
+	s->tid = kernel_tid(); /* *s may be gone now */
+	return routine(routine_arg);
+}
+
+/* Starts a thread that waits at once, and returns when it does. */
+static inline pthread_t start_waiting(void *(*routine)(void *), void *arg)
+{
+	struct start_waiting s = {.routine = routine, .arg = arg};
+	pthread_t thread = start(run_waiting, &s);
+
+	until_waits(&s.tid);
+	return thread;
+}
+
 static inline void *join(pthread_t thread)
 {
 	void *result;

@@ -282,7 +282,7 @@ struct polling {
 	struct pollfd *p;
 	nfds_t n;
 	int timeout;
-	_Atomic bool begun, done;
+	_Atomic bool done;
 	int result;
 };
 
@@ -290,7 +290,6 @@ static void *poll_them(void *arg)
 {
 	struct polling *p = arg;
 
-	p->begun = true;
 	p->result = poll(p->p, p->n, p->timeout);
 	p->done = true;
 	return NULL;
@@ -299,11 +298,8 @@ static void *poll_them(void *arg)
 static pthread_t begin_polling(struct polling *p, struct pollfd *fds, nfds_t n)
 {
 	*p = (struct polling){.p = fds, .n = n, .timeout = -1};
-	pthread_t thread = start(poll_them, p);
+	pthread_t thread = start_waiting(poll_them, p);
 
-	while (!p->begun)
-		sleep_ms(1);
-	sleep_ms(5);
 	CHECK(!p->done);
 	return thread;
 }

@@ -65,8 +65,8 @@ static void *connect_one(void *arg)
 static pthread_t begin(struct connecting *c)
 {
 	*c = (struct connecting){.fd = socket(AF_INET, SOCK_STREAM, 0)};
-	pthread_t thread = start(connect_one, c);
-	sleep_ms(30);
+	pthread_t thread = start_waiting(connect_one, c);
+
 	CHECK(!c->done);
 	return thread;
 }

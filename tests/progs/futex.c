@@ -76,7 +76,7 @@ static void times(void)
 struct waiter {
 	_Atomic int *addr;
 	int bits; /* 0: FUTEX_WAIT */
-	_Atomic bool begun, woken;
+	_Atomic bool woken;
 	pthread_t thread;
 };
 
@@ -85,7 +85,6 @@ static void *wait_once(void *arg)
 	struct waiter *w = arg;
 	long r;
 
-	w->begun = true;
 	if (w->bits == 0)
 		r = futex(w->addr, FUTEX_WAIT, 0, NULL, NULL, 0);
 	else
@@ -98,16 +97,18 @@ static void *wait_once(void *arg)
 enum { N_WAITERS = 8 };
 static struct waiter waiters[N_WAITERS];
 
+static void start_waiter(struct waiter *w, _Atomic int *addr)
+{
+	w->addr = addr;
+	w->woken = false;
+	w->thread = start_waiting(wait_once, w);
+}
+
+/* They wait in this order. */
 static void start_waiters(int n, _Atomic int *addr)
 {
-	for (int i = 0; i < n; i++) {
-		waiters[i].addr = addr;
-		waiters[i].begun = waiters[i].woken = false;
-		waiters[i].thread = start(wait_once, &waiters[i]);
-		while (!waiters[i].begun)
-			sleep_ms(1);
-		sleep_ms(10); /* in order */
-	}
+	for (int i = 0; i < n; i++)
+		start_waiter(&waiters[i], addr);
 }
 
 /* How many of n are awake, when as many are as should be, and any others had time. */
@@ -193,10 +194,7 @@ static void wake_op(void)
 
 		start_waiters(2, &word);
 		other = 0;
-		waiters[2].addr = &other;
-		waiters[2].woken = false;
-		waiters[2].thread = start(wait_once, &waiters[2]);
-		sleep_ms(10);
+		start_waiter(&waiters[2], &other);
 		other = ops[i].before;
 		CHECK(futex(&word, FUTEX_WAKE_OP, 1, (void *)1, &other, val3) ==
 		      1 + ops[i].also);

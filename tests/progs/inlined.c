@@ -260,7 +260,7 @@ static void test_late(void)
 
 /* --- what the kernel would answer ------------------------------------------------------------ */
 
-static _Atomic int word, n_handled;
+static _Atomic int word, n_handled, waiting_tid;
 
 static void handler(int sig)
 {
@@ -289,7 +289,7 @@ static void *wait_and_fail(void *arg)
 
 static void *wait_for_handler(void *arg)
 {
-	n_waiting++;
+	waiting_tid = kernel_tid();
 	CHECK(do_futex(&word, WAIT, 0, NULL) == -EINTR);
 	CHECK(n_handled == 1);
 	return arg;
@@ -306,9 +306,7 @@ static void test_answers(void)
 	in_thread(wait_and_fail, NULL);
 	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
 	thread = do_start(wait_for_handler, NULL);
-	while (n_waiting < 1)
-		sleep_ms(1);
-	sleep_ms(20);
+	until_waits(&waiting_tid);
 	CHECK_OK(pthread_kill(thread, SIGUSR1));
 	join(thread);
 }

@@ -9,7 +9,7 @@
 
 struct reading {
 	int fd;
-	_Atomic bool begun, done;
+	_Atomic bool done;
 	ssize_t result;
 	int error;
 	char buf[100];
@@ -19,7 +19,6 @@ static inline void *read_some(void *arg)
 {
 	struct reading *r = arg;
 
-	r->begun = true;
 	r->result = read(r->fd, r->buf, sizeof(r->buf));
 	r->error = errno;
 	r->done = true;
@@ -30,11 +29,8 @@ static inline void *read_some(void *arg)
 static inline pthread_t begin_reading(struct reading *r, int fd)
 {
 	*r = (struct reading){.fd = fd};
-	pthread_t thread = start(read_some, r);
+	pthread_t thread = start_waiting(read_some, r);
 
-	while (!r->begun)
-		sleep_ms(1);
-	sleep_ms(5);
 	CHECK(!r->done);
 	return thread;
 }

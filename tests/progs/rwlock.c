@@ -179,8 +179,7 @@ static void gives_up(void)
 
 	init_kind(&lock, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	CHECK_OK(pthread_rwlock_rdlock(&lock));
-	pthread_t writer = start(wait_to_write, &ms);
-	sleep_ms(30);
+	pthread_t writer = start_waiting(wait_to_write, &ms);
 	CHECK(pthread_rwlock_tryrdlock(&lock) == EBUSY);
 	pthread_t readers[3];
 	for (int i = 0; i < 3; i++)
@@ -211,8 +210,7 @@ static void recursion(void)
 		init_kind(&lock, kinds[k]);
 		wrote = false;
 		CHECK_OK(pthread_rwlock_rdlock(&lock));
-		pthread_t writer = start(write_once, NULL);
-		sleep_ms(20);
+		pthread_t writer = start_waiting(write_once, NULL);
 		for (int i = 0; i < 100; i++) {
 			CHECK_OK(pthread_rwlock_rdlock(&lock));
 			in_thread(wait_to_read, NULL);
@@ -231,8 +229,7 @@ static void writers_first(void)
 {
 	init_kind(&lock, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	CHECK_OK(pthread_rwlock_rdlock(&lock));
-	pthread_t writer = start(write_once, NULL);
-	sleep_ms(30);
+	pthread_t writer = start_waiting(write_once, NULL);
 	pthread_t reader = start(wait_to_read, NULL);
 	struct timespec ts = in_ms(CLOCK_REALTIME, 30);
 	CHECK(pthread_rwlock_timedrdlock(&lock, &ts) == ETIMEDOUT);

@@ -567,7 +567,6 @@ static int held_fd;
 
 static void *wait_in_flock(void *arg)
 {
-	n_ready++;
 	CHECK(flock(held_fd, LOCK_EX) == -1 && errno == EINTR);
 	return arg;
 }
@@ -585,9 +584,9 @@ static void test_full_queue(void)
 	CHECK(getrlimit(RLIMIT_SIGPENDING, &limit) == 0);
 	none = (struct rlimit){0, limit.rlim_max};
 	handle(SIGUSR1, note, 0);
-	pthread_t waits = start(wait_in_flock, NULL), loops = start(compute, NULL);
-	wait_until(&n_ready, 2);
-	sleep_ms(20);
+	pthread_t waits = start_waiting(wait_in_flock, NULL);
+	pthread_t loops = start(compute, NULL);
+	wait_until(&n_ready, 1);
 	CHECK(setrlimit(RLIMIT_SIGPENDING, &none) == 0);
 	CHECK_OK(pthread_kill(waits, SIGUSR1));
 	CHECK_OK(pthread_kill(loops, SIGUSR1));

@@ -1086,12 +1086,14 @@ static int receive_fd(int from)
 	return fd;
 }
 
+static _Atomic int receiver_tid;
+
 static void *receive_and_read(void *arg)
 {
 	struct reading *r = arg;
 	int fd = receive_fd(r->fd);
 
-	r->begun = true;
+	receiver_tid = kernel_tid();
 	r->result = read(fd, r->buf, sizeof(r->buf));
 	close(fd);
 	return NULL;
@@ -1107,6 +1109,8 @@ static void test_passed(void)
 	become_threaded();
 	for (int i = 0; i < 3; i++) {
 		struct reading r = {.fd = channel[0]};
+
+		receiver_tid = 0;
 		pthread_t thread = start(receive_and_read, &r);
 
 		makes[i](fds);
@@ -1117,9 +1121,7 @@ static void test_passed(void)
 			_exit(0);
 		}
 		close(fds[0]);
-		while (!r.begun)
-			sleep_ms(1);
-		sleep_ms(5);
+		until_waits(&receiver_tid);
 		CHECK(waitpid(pid, NULL, 0) == pid);
 		ssize_t n = write(fds[1], "abc", 3);
 		join(thread);

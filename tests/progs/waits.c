@@ -988,8 +988,8 @@ struct wait {
 	long result;
 	struct end end;
 	int error;
-	_Atomic bool begun, done;
-	int tid; /* of the kernel thread on which it began */
+	_Atomic bool done;
+	_Atomic int tid; /* of the kernel thread on which it began */
 };
 
 /* Whether the call did what it should: less, of a stream, when the fault injector says so. */
@@ -1019,7 +1019,6 @@ static void *waiter(void *arg)
 	struct wait *w = arg;
 
 	w->tid = kernel_tid();
-	w->begun = true;
 	errno = 0;
 	w->result = w->row->call(&w->end);
 	w->error = errno;
@@ -1084,33 +1083,9 @@ static int kernel_threads(void)
 	return n - 2;
 }
 
-static bool sleeps(int tid)
+static void until_in_wait(struct wait *w)
 {
-	char path[64], stat[256] = "";
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	FILE *f = fopen(path, "r");
-	if (f == NULL)
-		return true;
-	const char *name_end =
-	    fgets(stat, sizeof(stat), f) != NULL ? strrchr(stat, ')') : NULL;
-	fclose(f);
-	return name_end == NULL || strchr("SD", name_end[2]) != NULL;
-}
-
-/*
- * Until the thread waits in its call, however busy the machine is: its kernel thread sleeps,
- * or has been the caller's.  Twice, for a green task may be in a queue: its turn comes while
- * the caller sleeps.
- */
-static void until_waits(struct wait *w)
-{
-	for (int n = 0; n < 2;) {
-		sleep_ms(2);
-		if (!w->begun)
-			continue;
-		n = w->tid == kernel_tid() || sleeps(w->tid) ? n + 1 : 0;
-	}
+	until_waits(&w->tid);
 	EXPECT(w, !w->done);
 }
 
@@ -1136,7 +1111,7 @@ static void run_many(const struct row *row)
 	for (int i = 0; i < n; i++)
 		begin(&waits[i], row);
 	for (int i = 0; i < n; i++)
-		while (!waits[i].begun)
+		while (waits[i].tid == 0)
 			sleep_ms(1);
 	sleep_ms(20);
 	for (int i = 0; i < n; i++)
@@ -1200,7 +1175,7 @@ static void run_cancel(const struct row *row)
 	void *result;
 
 	begin(&w, row);
-	until_waits(&w);
+	until_in_wait(&w);
 	/* A handler and its calls in the middle change nothing. */
 	handle(SA_RESTART);
 	if (!(row->flags & ONCE))
@@ -1269,7 +1244,8 @@ static void run_nonblock(const struct row *row)
 		/* And no more once it is cleared. */
 		CHECK(fcntl(w.end.fd, F_SETFL, fcntl(w.end.fd, F_GETFL) & ~O_NONBLOCK) ==
 		      0);
-		w.begun = w.done = false;
+		w.tid = 0;
+		w.done = false;
 		w.thread = start(waiter, &w);
 		sleep_ms(5);
 		row->satisfy(&w.end);
@@ -1325,7 +1301,7 @@ static void run_close(const struct row *row)
 	if (!(row->flags & CLOSES) || !is_green())
 		return;
 	begin(&w, row);
-	until_waits(&w);
+	until_in_wait(&w);
 	/* The number is used again at once. */
 	int null = open("/dev/null", O_RDWR), fd = w.end.fd;
 	CHECK(dup2(null, fd) == fd);
@@ -1335,7 +1311,7 @@ static void run_close(const struct row *row)
 	end(&w);
 
 	begin(&w, row);
-	until_waits(&w);
+	until_in_wait(&w);
 	CHECK(close(w.end.fd) == 0);
 	join(w.thread);
 	EXPECT(&w, w.result == -1 && w.error == EBADF);
