@@ -175,7 +175,7 @@ static void *wait_to_read(void *arg)
 /* A writer that gives up lets in the readers that waited because of it. */
 static void gives_up(void)
 {
-	int ms = 100;
+	int ms = 1000;
 
 	init_kind(&lock, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	CHECK_OK(pthread_rwlock_rdlock(&lock));

@@ -1274,7 +1274,9 @@ static void run_timeout(const struct row *row)
 	long long before = now_ms();
 	in_thread(call_now, &w);
 	EXPECT(&w, w.result == -1 && w.error == EAGAIN);
-	EXPECT(&w, now_ms() - before >= 39 && now_ms() - before < 5000);
+	/* The kernel counts in ticks, of 10 ms at most; a machine without a CPU misses some. */
+	EXPECT(&w, now_ms() - before >= 29);
+	EXPECT(&w, now_ms() - before < 15000);
 	end(&w);
 
 	/* A wait with a timeout is not begun anew. */
