@@ -15,9 +15,6 @@ python_testsuite() {
 # fails some, as it does on a very busy machine, green must at least pass what native does.
 cpython_same() {
 	local module=$1 how runs=()
-	# The runner's own limit comes first, and tells more.  Natively test_concurrent_futures
-	# has taken over 90 s, at a load of 70.
-	local -x PGREEN_TEST_LIMIT=270
 	shift
 	requires "$python"
 	"$python" -c "import test.$module" 2>/dev/null || skip "$(python_testsuite) is not installed"
@@ -46,6 +43,9 @@ cpython() {
 	# Short: addresses of Unix sockets are paths there, of 107 bytes at most, and a test that
 	# has none to spare skips itself, as the digits of its process's number have it.
 	local tmp=${how:0:1}
+	# The runner's own limit comes first, and tells more.  Natively test_concurrent_futures
+	# has taken over 90 s, at a load of 70.
+	local -x PGREEN_TEST_LIMIT=270
 	mkdir "$tmp"
 	TMPDIR=$PWD/$tmp PYTHONDONTWRITEBYTECODE=1 "$how" "$python" -m test --timeout 240 \
 		--junit-xml "$PWD/$how.xml" "$@" >"log.$how" 2>&1 </dev/null || status=$?
