@@ -399,12 +399,17 @@ static void test_polls(void)
 	join(thread);
 	CHECK(p.result == 2 && twice[0].revents == POLLIN && twice[1].revents == 0);
 	CHECK(read(fds[0], &c, 1) == 1);
-	/* Closed meanwhile: it looks again.  Native threads are not told. */
+	/*
+	 * Closed meanwhile: it looks again.  A look that lay across the close
+	 * found the first entry still open.  Native threads are not told.
+	 */
 	if (preload != NULL && strstr(preload, "libpgreen") != NULL) {
 		thread = begin_polling(&p, twice, 3);
 		close(fds[0]);
 		join(thread);
-		CHECK(p.result == 2 && twice[0].revents == POLLNVAL);
+		CHECK(twice[2].revents == POLLNVAL &&
+		      ((p.result == 2 && twice[0].revents == POLLNVAL) ||
+		       (p.result == 1 && twice[0].revents == 0)));
 	} else {
 		close(fds[0]);
 	}
