@@ -376,19 +376,25 @@ void sched_count_cpu(struct task *t)
 
 uint64_t sched_cpu_so_far(struct task *t)
 {
-	struct worker *w = load_relaxed(&t->worker);
-	uint64_t used = load_relaxed(&t->cpu_tsc), since = load_relaxed(&t->run_start);
+	struct worker *w = load_acquire(&t->worker);
+	uint64_t since = load_acquire(&t->run_start), used = load_acquire(&t->cpu_tsc);
 
 	if (w == NULL || load_acquire(&w->current) != t || sched.ticks_per_ns == 0)
 		return used;
-	uint64_t known = load_relaxed(&w->cpu_known);
+	uint64_t known = load_acquire(&w->cpu_known);
 	int tid = load_relaxed(&w->tid);
 	uint64_t now = ns_ticks(sys_cpu_ns_of(tid));
+	uint64_t most = __builtin_ia32_rdtsc() - since;
 	/* It may have left the worker meanwhile, or come back. */
 	if (load_acquire(&w->current) != t || load_relaxed(&t->run_start) != since ||
-	    (int64_t)(now - known) < 0)
+	    load_relaxed(&t->cpu_tsc) != used || (int64_t)(now - known) < 0)
 		return load_relaxed(&t->cpu_tsc);
-	return used + (now - known);
+	/*
+	 * What the worker used since it was last measured may have been the runtime's: a
+	 * processor was looked for.  charge() will not give t that, and a clock must not
+	 * go back.
+	 */
+	return used + (now - known < most ? now - known : most);
 }
 
 /* Makes t the worker's current task, at time stamp tsc.  The switch itself follows. */

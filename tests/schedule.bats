@@ -62,6 +62,10 @@ everywhere() {
 	everywhere cpu-time
 }
 
+@test "a thread's CPU time never goes back" {
+	everywhere cpu-forward
+}
+
 @test "namespaces, ids and options of one thread are nobody else's, but its threads'" {
 	everywhere apart
 }

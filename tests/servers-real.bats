@@ -230,6 +230,11 @@ redis_service() {
 	seq 0 19999 | awk '{ print "SET key:" $1, "value:" $1 * 7919 % 65537 }' | redis --pipe | tail -n 1
 	redis debug digest
 	redis bgsave
+	# A rewrite that meets a save is "scheduled", not "started".
+	for _ in {1..600}; do
+		! redis info persistence | grep -c '^rdb_bgsave_in_progress:0' >/dev/null || break
+		sleep 0.1
+	done
 	redis bgrewriteaof
 	for _ in {1..100}; do
 		(($(redis info persistence | grep -cE '_in_progress:0|rewrite_scheduled:0') < 3)) || break

@@ -473,6 +473,47 @@ static void *sleeper(void *arg)
 	return arg;
 }
 
+/* Takes turns with the others, which makes them change workers. */
+static void *napper(void *arg)
+{
+	while (!stop)
+		sleep_ms(1);
+	return arg;
+}
+
+static void *clock_reader(void *arg)
+{
+	long long end = now_ms() + 1000, last = 0;
+
+	for (int i = 1; i % 1000 != 0 || now_ms() < end; i++) {
+		struct timespec ts;
+
+		CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts) == 0);
+		long long now = ts.tv_sec * 1000000000LL + ts.tv_nsec;
+
+		CHECK(now >= last);
+		last = now;
+		if (i % 3000 == 0)
+			sched_yield();
+	}
+	return arg;
+}
+
+static void cpu_forward(void)
+{
+	pthread_t readers[4], nappers[4];
+
+	for (int i = 0; i < 4; i++) {
+		readers[i] = start(clock_reader, NULL);
+		nappers[i] = start(napper, NULL);
+	}
+	for (int i = 0; i < 4; i++)
+		join(readers[i]);
+	stop = 1;
+	for (int i = 0; i < 4; i++)
+		join(nappers[i]);
+}
+
 static void cpu_time(void)
 {
 	pthread_t many[8], t;
@@ -810,6 +851,7 @@ int main(int argc, char **argv)
 	    {"nice", nice_own},
 	    {"cpus", cpus},
 	    {"cpu-time", cpu_time},
+    {"cpu-forward", cpu_forward},
 	    {"apart", apart},
 	    {"together", together},
 	    {"in-handler", in_handler},
