@@ -851,7 +851,7 @@ int main(int argc, char **argv)
 	    {"nice", nice_own},
 	    {"cpus", cpus},
 	    {"cpu-time", cpu_time},
-    {"cpu-forward", cpu_forward},
+	    {"cpu-forward", cpu_forward},
 	    {"apart", apart},
 	    {"together", together},
 	    {"in-handler", in_handler},
