@@ -232,7 +232,7 @@ redis_service() {
 	redis bgsave
 	# A rewrite that meets a save is "scheduled", not "started".
 	for _ in {1..600}; do
-		! redis info persistence | grep -c '^rdb_bgsave_in_progress:0' >/dev/null || break
+		(($(redis info persistence | grep -c '^rdb_bgsave_in_progress:0') < 1)) || break
 		sleep 0.1
 	done
 	redis bgrewriteaof

@@ -473,14 +473,6 @@ static void *sleeper(void *arg)
 	return arg;
 }
 
-/* Takes turns with the others, which makes them change workers. */
-static void *napper(void *arg)
-{
-	while (!stop)
-		sleep_ms(1);
-	return arg;
-}
-
 static void *clock_reader(void *arg)
 {
 	long long end = now_ms() + 1000, last = 0;
@@ -499,19 +491,19 @@ static void *clock_reader(void *arg)
 	return arg;
 }
 
+/* Those that sleep take turns with the readers, which makes these change workers. */
 static void cpu_forward(void)
 {
-	pthread_t readers[4], nappers[4];
+	pthread_t readers[4], sleepers[4];
 
 	for (int i = 0; i < 4; i++) {
 		readers[i] = start(clock_reader, NULL);
-		nappers[i] = start(napper, NULL);
+		sleepers[i] = start_other(sleepers);
 	}
 	for (int i = 0; i < 4; i++)
 		join(readers[i]);
-	stop = 1;
 	for (int i = 0; i < 4; i++)
-		join(nappers[i]);
+		end_other(sleepers[i]);
 }
 
 static void cpu_time(void)
