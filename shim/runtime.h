@@ -183,6 +183,9 @@ struct task {
 	 * all read. */
 	_Atomic uint64_t cpu_tsc;
 	_Atomic uint64_t run_start; /* time stamp of that switch; likewise */
+	/* The most of it that anybody was told; its low byte is the slot's generation, by which a
+	 * reader that is late leaves the slot's next task alone.  Anyone. */
+	_Atomic uint64_t cpu_shown;
 	/* When it stopped running: no other stop has the same, by which a dump knows that it has
 	 * not run meanwhile.  Owner only, dumps read. */
 	uint64_t left_tsc;

@@ -374,7 +374,7 @@ void sched_count_cpu(struct task *t)
 	store_relaxed(&t->run_start, tsc);
 }
 
-uint64_t sched_cpu_so_far(struct task *t)
+static uint64_t used_about(struct task *t)
 {
 	struct worker *w = load_acquire(&t->worker);
 	uint64_t since = load_acquire(&t->run_start), used = load_acquire(&t->cpu_tsc);
@@ -389,12 +389,26 @@ uint64_t sched_cpu_so_far(struct task *t)
 	if (load_acquire(&w->current) != t || load_relaxed(&t->run_start) != since ||
 	    load_relaxed(&t->cpu_tsc) != used || (int64_t)(now - known) < 0)
 		return load_relaxed(&t->cpu_tsc);
-	/*
-	 * What the worker used since it was last measured may have been the runtime's: a
-	 * processor was looked for.  charge() will not give t that, and a clock must not
-	 * go back.
-	 */
+	/* What the worker used since it was last measured may have been the runtime's: a
+	 * processor was looked for.  charge() will not give t that. */
 	return used + (now - known < most ? now - known : most);
+}
+
+/*
+ * A clock must not go back, and used_about() may: charge() stores what is known of the worker
+ * before what the task has, and may have asked the kernel earlier than used_about() did.
+ */
+uint64_t sched_cpu_so_far(struct task *t)
+{
+	uint64_t low = 0xff, generation = t->generation;
+	uint64_t shown = load_acquire(&t->cpu_shown);
+	uint64_t mine = (used_about(t) & ~low) | generation;
+
+	do {
+		if ((shown & low) == generation && shown >= mine)
+			return shown & ~low;
+	} while (!cas_acq_rel(&t->cpu_shown, &shown, mine));
+	return mine & ~low;
 }
 
 /* Makes t the worker's current task, at time stamp tsc.  The switch itself follows. */

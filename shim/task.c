@@ -783,6 +783,7 @@ void task_fork_child(struct task *t)
 	store_relaxed(&t->rests, false);
 	bind_to_first_thread(t);
 	t->cpu_before = 0;
+	store_relaxed(&t->cpu_shown, 0);
 	t->keeps_slot = t->is_main = true;
 	foreign.main = t;
 	store_relaxed(&sched.n_tasks, 1);

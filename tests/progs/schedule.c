@@ -473,14 +473,16 @@ static void *sleeper(void *arg)
 	return arg;
 }
 
+/* Its own clock, or another thread's. */
 static void *clock_reader(void *arg)
 {
+	const clockid_t *of = arg;
 	long long end = now_ms() + 1000, last = 0;
 
 	for (int i = 1; i % 1000 != 0 || now_ms() < end; i++) {
 		struct timespec ts;
 
-		CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts) == 0);
+		CHECK(clock_gettime(of == NULL ? CLOCK_THREAD_CPUTIME_ID : *of, &ts) == 0);
 		long long now = ts.tv_sec * 1000000000LL + ts.tv_nsec;
 
 		CHECK(now >= last);
@@ -491,19 +493,24 @@ static void *clock_reader(void *arg)
 	return arg;
 }
 
-/* Those that sleep take turns with the readers, which makes these change workers. */
+/* Those that sleep take turns with all others, which makes these change workers. */
 static void cpu_forward(void)
 {
-	pthread_t readers[4], sleepers[4];
+	pthread_t readers[4], watchers[4], others[4];
+	clockid_t clocks[4];
 
 	for (int i = 0; i < 4; i++) {
 		readers[i] = start(clock_reader, NULL);
-		sleepers[i] = start_other(sleepers);
+		others[i] = start_other(i % 2 ? others : NULL);
+		CHECK_OK(pthread_getcpuclockid(others[i], &clocks[i]));
+		watchers[i] = start(clock_reader, &clocks[i]);
+	}
+	for (int i = 0; i < 4; i++) {
+		join(readers[i]);
+		join(watchers[i]);
 	}
 	for (int i = 0; i < 4; i++)
-		join(readers[i]);
-	for (int i = 0; i < 4; i++)
-		end_other(sleepers[i]);
+		end_other(others[i]);
 }
 
 static void cpu_time(void)
