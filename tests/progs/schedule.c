@@ -482,7 +482,8 @@ static void *clock_reader(void *arg)
 	for (int i = 1; i % 1000 != 0 || now_ms() < end; i++) {
 		struct timespec ts;
 
-		CHECK(clock_gettime(of == NULL ? CLOCK_THREAD_CPUTIME_ID : *of, &ts) == 0);
+		CHECK(clock_gettime(of == NULL ? CLOCK_THREAD_CPUTIME_ID : *of, &ts) ==
+		      0);
 		long long now = ts.tv_sec * 1000000000LL + ts.tv_nsec;
 
 		CHECK(now >= last);
