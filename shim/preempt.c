@@ -166,13 +166,29 @@ static bool altstack_has_room(const struct task *t, uintptr_t sp, size_t need)
 	       sp - (uintptr_t)t->altstack.ss_sp > RED_ZONE + need + STACK_MARGIN;
 }
 
+/*
+ * The program may have closed pages of its own stack, as Java's machine does near the end of
+ * its threads'.  Only the kernel can tell, without a fault, and is asked by having it write to
+ * each page, where nothing is yet.
+ */
+static bool is_writable(uintptr_t low, uintptr_t high)
+{
+	for (uintptr_t at = low & ~7UL; at < high; at = (at | (PAGE - 1)) + 1)
+		if (sys(SYS_rt_sigprocmask, SIG_BLOCK, NULL, at, sizeof(uint64_t)) < 0)
+			return false;
+	return true;
+}
+
 /* Below which address a task may be made to look up that was met with this stack pointer,
  * and will have so many bytes copied there. */
 static uintptr_t look_up_top(struct task *t, uintptr_t sp, size_t need)
 {
-	if (is_on_own_stack(t, sp) || altstack_has_room(t, sp, need) ||
-	    task_is_aside(t, sp))
-		return sp - RED_ZONE;
+	uintptr_t top = sp - RED_ZONE;
+
+	if (altstack_has_room(t, sp, need) || task_is_aside(t, sp))
+		return top;
+	if (is_on_own_stack(t, sp) && is_writable(top - need - STACK_MARGIN, top))
+		return top;
 	return aside_top(t);
 }
 

@@ -119,6 +119,17 @@ __attribute__((noinline)) static void touch_down_to(volatile char *end)
 	room[1] = room[0];
 }
 
+/* Computes for a while with so much of the stack in use that it ends above low. */
+__attribute__((noinline)) static void linger_above(const char *low)
+{
+	const char *here = __builtin_frame_address(0);
+	volatile char *room = __builtin_alloca((size_t)(here - low));
+
+	room[0] = 1;
+	for (volatile int i = 0; i < 1000000; i++)
+		;
+}
+
 static void *guard_own_stack(void *arg)
 {
 	pthread_attr_t attr;
@@ -133,6 +144,7 @@ static void *guard_own_stack(void *arg)
 	for (int i = 0; i < 3; i++) {
 		CHECK(mprotect(guard, 2 * PAGE, PROT_NONE) == 0);
 		sched_yield();
+		linger_above(guard + 2 * PAGE + (uintptr_t)arg);
 		touch_down_to(guard);
 	}
 	drop_signal_stack();
@@ -149,7 +161,8 @@ static void test_guards(void)
 	handle(SIGSEGV, open_guard, SA_ONSTACK);
 	for (int round = 0; round < 5; round++) {
 		for (int i = 0; i < N; i++)
-			threads[i] = start(guard_own_stack, NULL);
+			threads[i] = start(guard_own_stack,
+					   (void *)(intptr_t)(PAGE / 8 * (i % 8 + 1)));
 		for (int i = 0; i < N; i++)
 			join(threads[i]);
 	}
