@@ -49,6 +49,7 @@ switch_to:
 	cmpq	(%rsp), %r8		/* loading them costs 8 ns; they rarely differ */
 	jne	.Lload_control
 .Lcontrol_set:
+	.cfi_remember_state
 	addq	$8, %rsp
 	.cfi_adjust_cfa_offset -8
 	popq	%r15
@@ -73,8 +74,7 @@ switch_to:
 	.cfi_adjust_cfa_offset -8
 	.cfi_register %rip, %rcx
 	jmpq	*%rcx
-	.cfi_restore %rip
-	.cfi_def_cfa %rsp, 64
+	.cfi_restore_state
 .Lload_control:
 	ldmxcsr	(%rsp)
 	fldcw	4(%rsp)

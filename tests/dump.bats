@@ -150,6 +150,18 @@ never_deadlocked() {
 	stop
 }
 
+# Where the FSGSBASE instructions are missing a switch spends most of its time in a system call.
+@test "wherever it is met, a switch says that its frame has what it saved" {
+	requires_green 'the switch is the library'"'"'s'
+	local at
+	at=$(nm "$PGREEN_LIB" | awk '$3 == "switch_to" { print $1 }')
+	output=$(readelf -wF "$PGREEN_LIB" 2>/dev/null | awk -v "at=$at" '
+		/ FDE / { is_it = index($0, "pc=" at ".") }
+		is_it && $2 == "rsp+64" { $1 = ""; seen[$0] = 1 }
+		END { for (row in seen) print row }')
+	assert_output ' rsp+64 c-24 c-16 c-32 c-40 c-48 c-56 c-8'
+}
+
 @test "tasks that wait for each other in turns are never taken for a deadlock" {
 	at_procs 1 2 8 -- never_deadlocked
 }
