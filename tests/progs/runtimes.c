@@ -597,7 +597,7 @@ static void test_keys(void)
 /* --- spinning politely ------------------------------------------------------------------------ */
 
 /* As LLVM's OpenMP and TBB wait: each looks for its turn and yields. */
-enum { N_POLITE = 16, POLITE_ROUNDS = 1500 };
+enum { N_POLITE = 16, POLITE_ROUNDS = 750 };
 
 static _Atomic int polite_turn;
 
