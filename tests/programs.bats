@@ -120,7 +120,7 @@ sysbench_same() {
 # stressors end only by time.
 stress_same() {
 	local how name rest
-	local -x PGREEN_TEST_LIMIT=40
+	local -x PGREEN_TEST_LIMIT=100
 	requires stress-ng
 
 	while read -r name rest; do
@@ -138,7 +138,7 @@ verdict() {
 	shift 4
 
 	rm -f result.yaml
-	"$how" stress-ng --verify --timeout 20 --temp-path . --metrics-brief --yaml result.yaml \
+	"$how" stress-ng --verify --timeout 60 --temp-path . --metrics-brief --yaml result.yaml \
 		"--$name" "$instances" "--$name-ops" "$wanted" "$@" >log 2>&1 || status=$?
 	done_ops=$(sed -n 's/^ *bogo-ops: //p' result.yaml)
 	((${done_ops:-0} >= wanted)) || said+=', not all operations'
@@ -209,7 +209,7 @@ verdict() {
 		mprotect 1 500
 		userfaultfd 1 500
 		tlb-shootdown 1 50
-		landlock 1 50
+		landlock 1 10
 		rlimit 1 50
 		prctl 1 50
 		set 1 1000
