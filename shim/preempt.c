@@ -173,7 +173,7 @@ static bool altstack_has_room(const struct task *t, uintptr_t sp, size_t need)
  */
 static bool is_writable(uintptr_t low, uintptr_t high)
 {
-	for (uintptr_t at = low & ~7UL; at < high; at = (at | (PAGE - 1)) + 1)
+	for (uintptr_t at = (low + 7) & ~7UL; at < high; at = (at | (PAGE - 1)) + 1)
 		if (sys(SYS_rt_sigprocmask, SIG_BLOCK, NULL, at, sizeof(uint64_t)) < 0)
 			return false;
 	return true;
@@ -187,7 +187,9 @@ static uintptr_t look_up_top(struct task *t, uintptr_t sp, size_t need)
 
 	if (altstack_has_room(t, sp, need) || task_is_aside(t, sp))
 		return top;
-	if (is_on_own_stack(t, sp) && is_writable(top - need - STACK_MARGIN, top))
+	/* An alternate stack may lie in its own, and what was interrupted below. */
+	if (!signal_is_on_altstack(t, sp) && is_on_own_stack(t, sp) &&
+	    stack_has_room(t, top, need) && is_writable(top - need - STACK_MARGIN, top))
 		return top;
 	return aside_top(t);
 }

@@ -153,6 +153,41 @@ static void *guard_own_stack(void *arg)
 	return arg;
 }
 
+static void *linger_at_end(void *low)
+{
+	linger_above((char *)low + PAGE / 8);
+	return NULL;
+}
+
+/* What lies below a stack that the program gave is the program's. */
+static void below_given_stacks(void)
+{
+	enum { N = 8, SIZE = 16 * PAGE, ROUNDS = 10 };
+	pthread_t threads[N];
+	pthread_attr_t attr;
+	char *stacks = mmap(NULL, N * 2 * SIZE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(stacks != MAP_FAILED);
+	memset(stacks, 'x', N * 2 * SIZE);
+	CHECK_OK(pthread_attr_init(&attr));
+	for (int round = 0; round < ROUNDS; round++) {
+		for (int i = 0; i < N; i++) {
+			char *low = stacks + (2 * i + 1) * SIZE;
+
+			CHECK_OK(pthread_attr_setstack(&attr, low, SIZE));
+			CHECK_OK(pthread_create(&threads[i], &attr, linger_at_end, low));
+		}
+		for (int i = 0; i < N; i++)
+			join(threads[i]);
+	}
+	for (int i = 0; i < N; i++)
+		for (int k = 0; k < SIZE; k++)
+			CHECK(stacks[2 * i * SIZE + k] == 'x');
+	pthread_attr_destroy(&attr);
+	munmap(stacks, N * 2 * SIZE);
+}
+
 static void test_guards(void)
 {
 	enum { N = 20 };
@@ -167,6 +202,7 @@ static void test_guards(void)
 			join(threads[i]);
 	}
 	CHECK(n_guarded == 5 * N * 3);
+	below_given_stacks();
 }
 
 /* --- faults that go on elsewhere -------------------------------------------------------------- */
