@@ -12,7 +12,8 @@
  * The stack pointer may be elsewhere: on a coroutine's small stack, or, as that of Erlang's
  * compiled code, in the middle of a heap, where nothing may be written.  Natively such a
  * program has its handlers on an alternate stack, or no signals at all.  Then the task looks
- * up aside, on a stack that it gets for the purpose.
+ * up aside, on a stack that it gets for the purpose; also where its own is nearly full, or
+ * closed below.
  *
  * Elsewhere the interrupted code is left alone: inside the runtime (it looks up when it
  * leaves, and sysmon tries again until it has), inside libc, ld.so and the vDSO (locks may

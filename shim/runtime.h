@@ -165,7 +165,8 @@ struct task {
 	/* memory: see slot.c */
 	char *stack_low; /* of the stack it runs on, above the guard */
 	size_t stack_size;
-	/* Where it looks up when it is met on a stack that is not its own: see preempt.c.
+	/* Where it looks up when it is met on a stack that is not its own, or that has no room
+	 * left: see preempt.c.
 	 * NULL: never was.  Kept with the slot.  Owner only. */
 	char *aside;
 	char *slot_low; /* low end of its slot, the guard included; NULL: no slot */
@@ -183,7 +184,7 @@ struct task {
 	 * all read. */
 	_Atomic uint64_t cpu_tsc;
 	_Atomic uint64_t run_start; /* time stamp of that switch; likewise */
-	/* The most of it that anybody was told; its low byte is the slot's generation, by which a
+	/* The most of its use that anybody was told; its low byte is the slot's generation, by which a
 	 * reader that is late leaves the slot's next task alone.  Anyone. */
 	_Atomic uint64_t cpu_shown;
 	/* When it stopped running: no other stop has the same, by which a dump knows that it has
@@ -454,7 +455,8 @@ _Noreturn void worker_loop(struct worker *w);
 /* Brings t->cpu_tsc up to this moment.  By t itself, floating, inside the runtime. */
 void sched_count_cpu(struct task *t);
 
-/* Ticks that t, floating, has used; about, while somebody runs it.  Anyone. */
+/* Ticks that t, floating, has used; about, while somebody runs it, but never less than was
+ * told before.  Anyone. */
 uint64_t sched_cpu_so_far(struct task *t);
 
 /* The life of a worker that is started for a bound task. */
