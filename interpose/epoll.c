@@ -32,7 +32,7 @@ static long epoll_once(struct polling *p, const struct epoll *e)
 		if (p->by_door && p->deadline != 0)
 			return wait_in_kernel(p, e);
 		r = raw(SYS_epoll_wait, e->fd, e->events, e->most, 0);
-		if (!polling_goes_on(p, r))
+		if (!polling_goes_on(p, &r))
 			return r;
 		r = fd_wait(e->fd, POLLIN, e->generation, p->deadline);
 	} while (polling_look_again(p, &r));

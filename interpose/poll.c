@@ -41,7 +41,7 @@ bool polling_look_again(struct polling *p, long *r)
 {
 	switch (*r) {
 	case 0:
-		p->by_door = p->by_door || goes_round(p);
+		p->by_door = p->by_door || (goes_round(p) && !polling_is_interrupted(p));
 		return true;
 	case -ETIMEDOUT:
 		p->is_last = true;
@@ -90,44 +90,57 @@ static long poll_look(struct pollfd *fds, nfds_t n)
 	return raw(SYS_ppoll, fds, n, &none, NULL, SIGSET_SIZE);
 }
 
-static bool asks_for_nothing(const struct pollfd *p)
-{
-	return p->fd >= 0 && p->events == 0;
-}
+/* A copy of what is asked for, once there is something to wait for. */
+struct polled {
+	nfds_t n; /* 0: there is none */
+	struct pollfd fds[POLLED_MOST];
+};
 
-/* As fds_wait().  Who asks for nothing is told of errors and hang-ups: so he asks for them. */
-static long wait_for_fds(const struct pollfd *fds, unsigned n, ns_t deadline)
+/* Who asks for nothing is told of errors and hang-ups all the same: so these are waited for. */
+static void take_copy(struct polled *c, const struct pollfd *fds, nfds_t n)
 {
-	struct pollfd asked[POLLED_MOST];
-	unsigned i = 0;
-
-	while (i < n && !asks_for_nothing(&fds[i]))
-		i++;
-	if (likely(i == n))
-		return fds_wait(fds, n, deadline);
-	for (i = 0; i < n; i++) {
-		asked[i] = fds[i];
-		if (asks_for_nothing(&fds[i]))
-			asked[i].events = POLLERR | POLLHUP;
+	c->n = n;
+	for (nfds_t i = 0; i < n; i++) {
+		c->fds[i] = fds[i];
+		if (c->fds[i].events == 0)
+			c->fds[i].events = POLLERR | POLLHUP;
 	}
-	return fds_wait(asked, n, deadline);
 }
 
-static long poll_wait(struct polling *p, struct pollfd *fds, nfds_t n)
+static void tell(const struct polled *c, struct pollfd *fds)
+{
+	for (nfds_t i = 0; i < c->n; i++)
+		fds[i].revents = c->fds[i].revents;
+}
+
+/* As fds_wait(). */
+static long wait_for_fds(struct polled *copy, const struct pollfd *fds, nfds_t n,
+			 ns_t deadline)
+{
+	if (n > POLLED_MOST)
+		return -EPERM;
+	if (copy->n == 0)
+		take_copy(copy, fds, n);
+	return fds_wait(copy->fds, (unsigned)n, deadline);
+}
+
+static long poll_once(struct polling *p, struct pollfd *fds, nfds_t n,
+		      struct polled *copy)
 {
 	struct timespec left;
 	long r;
 
 	do {
+		struct pollfd *asked = copy->n > 0 ? copy->fds : fds;
+
 		if (p->by_door && p->deadline != 0)
-			return kernel_call(SYS_ppoll, (long)fds, (long)n,
+			return kernel_call(SYS_ppoll, (long)asked, (long)n,
 					   (long)polling_left(p, &left), 0, SIGSET_SIZE,
 					   0);
-		r = poll_look(fds, n);
-		if (!polling_goes_on(p, r))
+		r = poll_look(asked, n);
+		if (!polling_goes_on(p, &r))
 			return r;
-		r = n > POLLED_MOST ? -EPERM
-				    : wait_for_fds(fds, (unsigned)n, p->deadline);
+		r = wait_for_fds(copy, fds, n, p->deadline);
 	} while (polling_look_again(p, &r));
 	return r;
 }
@@ -136,6 +149,7 @@ static int poll_fds(struct task *t, struct pollfd *fds, nfds_t n,
 		    const struct timespec *timeout, const sigset_t *mask)
 {
 	struct timespec left;
+	struct polled copy;
 	struct polling p;
 	long r;
 
@@ -146,10 +160,12 @@ static int poll_fds(struct task *t, struct pollfd *fds, nfds_t n,
 			left = *timeout;
 		return poll_nothing(t, timeout != NULL ? &left : NULL, mask);
 	}
+	copy.n = 0;
 	polling_begin(&p, t, timeout, mask);
 	do
-		r = p.w.over ? -EINTR : poll_wait(&p, fds, n);
+		r = p.w.over ? -EINTR : poll_once(&p, fds, n, &copy);
 	while (waiting_again(&p.w, r));
+	tell(&copy, fds);
 	return (int)waiting_end(&p.w, r);
 }
 

@@ -4,6 +4,9 @@
  *
  * Each looks without waiting, parks until something may be ready (door 2), and looks again:
  * the kernel fills in the answer.  What cannot be waited for so waits in the kernel.
+ *
+ * The kernel reads what is asked for when the call begins, and the program's other threads may
+ * change it from then on: so all looks are for a copy.
  */
 #ifndef PGREEN_POLLING_H
 #define PGREEN_POLLING_H
@@ -34,10 +37,21 @@ struct polling {
 void polling_begin(struct polling *p, struct task *t, const struct timespec *timeout,
 		   const sigset_t *mask);
 
-/* After a look that found nothing: true: wait. */
-static inline bool polling_goes_on(const struct polling *p, long found)
+/* Whether a handler has run since the call began.  That ends it, but only once a look has
+ * found nothing: the data that woke it may be gone by then, and may be there. */
+static inline bool polling_is_interrupted(const struct polling *p)
 {
-	return found == 0 && p->deadline != 0 && !p->is_last;
+	return unlikely(signal_handlers_run(p->w.t) != p->w.handlers);
+}
+
+/* Whether to wait, after a look that said *found. */
+static inline bool polling_goes_on(const struct polling *p, long *found)
+{
+	if (*found != 0 || p->deadline == 0 || p->is_last)
+		return false;
+	if (polling_is_interrupted(p))
+		*found = -EINTR;
+	return *found == 0;
 }
 
 /* r is what fds_wait() or fd_wait() said.  True: look again; false: *r is the answer. */

@@ -11,11 +11,12 @@
 
 enum { N_SETS = 3, WORDS = FD_SETSIZE / 64 };
 
-/* The program's sets to read, to write and for exceptions, each perhaps NULL; and what is
- * left of the wait. */
+/* The program's sets to read, to write and for exceptions, each perhaps NULL; and, unless it
+ * waits in the kernel from the start, a copy of them. */
 struct selecting {
 	int n;
 	fd_set *set[N_SETS];
+	unsigned long asked[N_SETS][WORDS];
 	unsigned long found[N_SETS][WORDS];
 };
 
@@ -24,16 +25,36 @@ static size_t words_of(const struct selecting *s)
 	return ((size_t)s->n + 63) / 64;
 }
 
+static bool are_large(const struct selecting *s)
+{
+	return s->n > FD_SETSIZE;
+}
+
+static void take_copy(struct selecting *s)
+{
+	for (int i = 0; i < N_SETS; i++)
+		if (s->set[i] != NULL)
+			__builtin_memcpy(s->asked[i], s->set[i], words_of(s) * 8);
+}
+
+/* Where the kernel shall read what is asked for, and write the answer. */
+static void fill_in(struct selecting *s, long at[N_SETS])
+{
+	for (int i = 0; i < N_SETS; i++) {
+		at[i] = s->set[i] != NULL ? (long)s->found[i] : 0;
+		if (are_large(s))
+			at[i] = (long)s->set[i];
+		else if (s->set[i] != NULL)
+			__builtin_memcpy(s->found[i], s->asked[i], words_of(s) * 8);
+	}
+}
+
 static long look(struct selecting *s)
 {
 	struct timespec none = {0};
 	long at[N_SETS];
 
-	for (int i = 0; i < N_SETS; i++) {
-		at[i] = s->set[i] != NULL ? (long)s->found[i] : 0;
-		if (s->set[i] != NULL)
-			__builtin_memcpy(s->found[i], s->set[i], words_of(s) * 8);
-	}
+	fill_in(s, at);
 	return raw(SYS_pselect6, s->n, at[0], at[1], at[2], &none);
 }
 
@@ -41,13 +62,13 @@ static long look(struct selecting *s)
 static void tell(struct selecting *s)
 {
 	for (int i = 0; i < N_SETS; i++)
-		if (s->set[i] != NULL)
+		if (s->set[i] != NULL && !are_large(s))
 			__builtin_memcpy(s->set[i], s->found[i], words_of(s) * 8);
 }
 
 static unsigned long word(const struct selecting *s, int set, size_t i)
 {
-	return s->set[set] != NULL ? ((const unsigned long *)s->set[set])[i] : 0;
+	return s->set[set] != NULL ? s->asked[set][i] : 0;
 }
 
 /* Parks until one may be ready.  As fds_wait; -EPERM: there are too many. */
@@ -80,12 +101,14 @@ static long wait_for_sets(struct selecting *s, ns_t deadline)
 static long wait_in_kernel(struct polling *p, struct selecting *s)
 {
 	struct timespec left;
+	long at[N_SETS];
 
-	return kernel_call(SYS_pselect6, s->n, (long)s->set[0], (long)s->set[1],
-			   (long)s->set[2], (long)polling_left(p, &left), 0);
+	fill_in(s, at);
+	return kernel_call(SYS_pselect6, s->n, at[0], at[1], at[2],
+			   (long)polling_left(p, &left), 0);
 }
 
-static long select_wait(struct polling *p, struct selecting *s)
+static long select_once(struct polling *p, struct selecting *s)
 {
 	long r;
 
@@ -93,11 +116,8 @@ static long select_wait(struct polling *p, struct selecting *s)
 		if (p->by_door)
 			return wait_in_kernel(p, s);
 		r = look(s);
-		if (!polling_goes_on(p, r)) {
-			if (r >= 0)
-				tell(s);
+		if (!polling_goes_on(p, &r))
 			return r;
-		}
 		r = wait_for_sets(s, p->deadline);
 	} while (polling_look_again(p, &r));
 	return r;
@@ -115,10 +135,14 @@ static int select_fds(struct task *t, struct selecting *s, struct timespec *left
 	if (s->n == 0 || (s->set[0] == NULL && s->set[1] == NULL && s->set[2] == NULL))
 		return poll_nothing(t, left, mask);
 	polling_begin(&p, t, left, mask);
-	p.by_door = p.by_door || s->n > FD_SETSIZE;
+	p.by_door = p.by_door || are_large(s);
+	if (!are_large(s))
+		take_copy(s);
 	do
-		r = p.w.over ? -EINTR : select_wait(&p, s);
+		r = p.w.over ? -EINTR : select_once(&p, s);
 	while (waiting_again(&p.w, r));
+	if (r >= 0)
+		tell(s);
 	if (left != NULL)
 		polling_left(&p, left);
 	return (int)waiting_end(&p.w, r);

@@ -72,7 +72,7 @@ static struct {
 	_Atomic int epoll_fd;
 	_Atomic int wake_fd; /* an eventfd: ends the poller's sleep */
 	struct fd_record *_Atomic chunks[N_CHUNKS];
-	bool no_nanoseconds; /* the kernel lacks epoll_pwait2 (5.11) */
+	bool no_nanoseconds; /* no epoll_pwait2 (5.11), or no leave to use it */
 } net = {.epoll_fd = -1, .wake_fd = -1};
 
 /* --- records ----------------------------------------------------------------------- */
@@ -376,7 +376,9 @@ static long wait_for_events(int epoll_fd, struct epoll_event *events, ns_t until
 	if (until != 0 && !net.no_nanoseconds) {
 		long n = sys(SYS_epoll_pwait2, epoll_fd, events, EVENTS_MOST, timeout,
 			     NULL, KERNEL_SIGSET_SIZE);
-		if (n != -ENOSYS)
+		/* A seccomp filter that has not heard of it says EPERM, which it itself never
+		 * does. */
+		if (n != -ENOSYS && n != -EPERM)
 			return n;
 		net.no_nanoseconds = true;
 	}
@@ -515,10 +517,10 @@ int fd_wait(int fd, short events, uint32_t generation, ns_t deadline)
 	return result;
 }
 
-/* Queues the caller everywhere, until one is ready.  Returns how many waiters it used; -E in
- * *error for one that cannot be waited for. */
+/* Queues the caller everywhere, until one is ready, or one cannot be waited for: that ends the
+ * wait with its -E.  Returns how many of fds it has been through. */
 static unsigned enqueue_all(struct fd_waiter *ws, const struct pollfd *fds, unsigned n,
-			    struct task *t, struct task **chain, int *error)
+			    struct task *t, struct task **chain)
 {
 	unsigned i;
 
@@ -529,15 +531,15 @@ static unsigned enqueue_all(struct fd_waiter *ws, const struct pollfd *fds, unsi
 		if (fds[i].fd < 0)
 			continue;
 		struct fd_record *r = record_of(fds[i].fd);
-		int e = r == NULL
-			    ? -EPERM
-			    : enqueue(w, r, fds[i].fd, load_relaxed(&r->generation));
+		if (unlikely(r == NULL)) {
+			park_cancel(t, -EPERM);
+			return i;
+		}
+		int e = enqueue(w, r, fds[i].fd, load_relaxed(&r->generation));
 		if (unlikely(e < 0)) {
+			e = arm_error(e, chain);
 			/* Closed just now: the caller looks again and sees it. */
-			*error = r == NULL ? e : arm_error(e, chain);
-			if (*error == -EBADF)
-				*error = 0;
-			park_cancel(t, *error);
+			park_cancel(t, e == -EBADF ? 0 : e);
 		}
 		/* Pairs with park_take(): no need to go on. */
 		if (load_acquire(&t->park) != PARK_RUNNING)
@@ -546,21 +548,17 @@ static unsigned enqueue_all(struct fd_waiter *ws, const struct pollfd *fds, unsi
 	return i;
 }
 
-static int wait_for_all(struct fd_waiter *ws, const struct pollfd *fds, unsigned n,
-			ns_t deadline)
+static int wait_for_all(struct worker *worker, struct task *t, struct fd_waiter *ws,
+			const struct pollfd *fds, unsigned n, ns_t deadline)
 {
-	struct task *t = task_self(), *chain = NULL;
-	int error = 0;
-	struct worker *worker = enter_to_wait(t);
+	struct task *chain = NULL;
 
-	if (unlikely(worker == NULL))
-		return -EPERM;
 	store_relaxed(&t->wait_fd, fds[0].fd);
 	store_relaxed(&t->wait_events, fds[0].events);
 	t->wait_fds = fds;
 	t->n_wait_fds = n;
 	park_queue(t);
-	unsigned used = enqueue_all(ws, fds, n, t, &chain, &error);
+	unsigned used = enqueue_all(ws, fds, n, t, &chain);
 	if (unlikely(chain != NULL))
 		sched_push_chain(worker, chain);
 	int result = park_wait(t, deadline);
@@ -569,27 +567,33 @@ static int wait_for_all(struct fd_waiter *ws, const struct pollfd *fds, unsigned
 			dequeue(&ws[i], record_known((unsigned)fds[i].fd), fds[i].fd);
 	store_relaxed(&t->wait_fd, -1);
 	t->n_wait_fds = 0;
-	runtime_leave(t);
 	return result;
 }
 
 int fds_wait(const struct pollfd *fds, unsigned n, ns_t deadline)
 {
 	struct fd_waiter few[WAITERS_ON_STACK], *ws = few;
+	struct task *t = task_self();
 	size_t size = n * sizeof(*ws);
+	int result = -ENOMEM;
 
 	if (n == 0 || !start())
 		return -EPERM;
+	struct worker *worker = enter_to_wait(t);
+	if (unlikely(worker == NULL))
+		return -EPERM;
+	/* Made and gone inside the runtime: a handler or a cancel, which may never return, runs
+	 * when the task leaves it. */
 	if (n > WAITERS_ON_STACK) {
 		long p = sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (p < 0 && p > -4096)
-			return -ENOMEM;
-		ws = (struct fd_waiter *)p;
+		ws = p < 0 && p > -4096 ? NULL : (struct fd_waiter *)p;
 	}
-	int result = wait_for_all(ws, fds, n, deadline);
-	if (ws != few)
+	if (ws != NULL)
+		result = wait_for_all(worker, t, ws, fds, n, deadline);
+	if (ws != NULL && ws != few)
 		sys(SYS_munmap, ws, size);
+	runtime_leave(t);
 	return result;
 }
 

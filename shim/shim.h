@@ -154,8 +154,9 @@ uint32_t fd_generation(int fd);
 int fd_wait(int fd, short events, uint32_t generation, ns_t deadline);
 
 /* Parks until one of n descriptors is ready for its events; all tasks that wait so are woken,
- * as by poll().  revents are not touched.  Results as fd_wait's, but that a descriptor that
- * is closed meanwhile gives 0. */
+ * as by poll().  revents are not touched, and the rest must stay as it is meanwhile: not the
+ * program's own array, which its other threads may change.  Results as fd_wait's, but that a
+ * descriptor that is closed meanwhile gives 0. */
 struct pollfd;
 int fds_wait(const struct pollfd *fds, unsigned n, ns_t deadline);
 

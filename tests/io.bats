@@ -84,7 +84,7 @@ everywhere() {
 	everywhere interrupted wait
 }
 
-@test "a signal ends or restarts mq_receive" {
+@test "a signal ends or restarts mq_receive and mq_timedreceive, which end in time" {
 	[[ -d /dev/mqueue || -e /proc/sys/fs/mqueue ]] || skip "the kernel has no message queues"
 	everywhere interrupted mq_receive
 }
@@ -151,6 +151,14 @@ everywhere() {
 
 @test "sixty threads in read, one in poll over all of them" {
 	everywhere pollers many
+}
+
+@test "poll and select wait for what they were called with, whatever becomes of the memory" {
+	everywhere_shaken pollers changed
+}
+
+@test "a signal ends poll, select and epoll_wait when the data that woke them is gone" {
+	everywhere_shaken pollers overtaken
 }
 
 @test "signals of another process end what main waits in" {

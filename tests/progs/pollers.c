@@ -368,12 +368,126 @@ static void test_many(void)
 		join(threads[i]);
 }
 
+/* --- what others do meanwhile ---------------------------------------------------------------- */
+
+struct asking {
+	struct pollfd *p;
+	nfds_t n;
+	fd_set *set;
+	int result;
+};
+
+static void *poll_all(void *arg)
+{
+	struct asking *a = arg;
+
+	a->result = poll(a->p, a->n, -1);
+	return NULL;
+}
+
+static void *select_all(void *arg)
+{
+	struct asking *a = arg;
+
+	a->result = select(fds[0] + 1, a->set, NULL, NULL, NULL);
+	return NULL;
+}
+
+/* The kernel has a copy, so a thread that waits goes by what was there when it called. */
+static void test_changed(void)
+{
+	enum { MANY = 20 };
+	struct pollfd p[MANY];
+	fd_set set;
+	char c;
+
+	for (nfds_t n = 1; n <= MANY; n += MANY - 1) {
+		CHECK(pipe(fds) == 0);
+		for (nfds_t i = 0; i < n; i++)
+			p[i] = (struct pollfd){.fd = fds[0], .events = POLLIN};
+		struct asking a = {.p = p, .n = n};
+		pthread_t thread = start_waiting(poll_all, &a);
+		for (nfds_t i = 0; i < n; i++)
+			p[i] = (struct pollfd){.fd = i % 2 != 0 ? 1 << 30 : -1};
+		CHECK(write(fds[1], "x", 1) == 1);
+		join(thread);
+		CHECK(a.result == (int)n);
+		for (nfds_t i = 0; i < n; i++)
+			CHECK(p[i].events == 0 && p[i].revents == POLLIN);
+		CHECK(read(fds[0], &c, 1) == 1);
+		close(fds[0]);
+		close(fds[1]);
+	}
+	CHECK(pipe(fds) == 0);
+	FD_ZERO(&set);
+	FD_SET(fds[0], &set);
+	struct asking a = {.set = &set};
+	pthread_t thread = start_waiting(select_all, &a);
+	FD_ZERO(&set);
+	CHECK(write(fds[1], "x", 1) == 1);
+	join(thread);
+	CHECK(a.result == 1 && FD_ISSET(fds[0], &set));
+}
+
+static void ignore(int sig)
+{
+	(void)sig;
+}
+
+static int (*wait_here)(int ms);
+static _Atomic bool is_over;
+
+static void *wait_for_ever(void *arg)
+{
+	int r = wait_here(-1);
+
+	CHECK(r == 1 || (r == -1 && errno == EINTR));
+	is_over = true;
+	return arg;
+}
+
+static void *write_soon(void *arg)
+{
+	sleep_ms(5);
+	CHECK(write(fds[1], "x", 1) == 1);
+	return arg;
+}
+
+/* Data wakes a thread that polls and one that reads.  The second is faster, takes the data and
+ * signals the first: which has been woken, and so saw either the data or the signal. */
+static void test_overtaken(void)
+{
+	static int (*const waits[])(int ms) = {wait_poll, wait_select, wait_epoll};
+	struct sigaction act = {.sa_handler = ignore};
+	char c;
+
+	become_threaded();
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	for (int i = 0; i < 30; i++) {
+		CHECK(pipe(fds) == 0);
+		epfd = -1;
+		wait_here = waits[i % 3];
+		is_over = false;
+		pthread_t thread = start_waiting(wait_for_ever, NULL);
+		pthread_t other = start(write_soon, NULL);
+		CHECK(read(fds[0], &c, 1) == 1);
+		CHECK_OK(pthread_kill(thread, SIGUSR1));
+		join(thread);
+		join(other);
+		close(fds[0]);
+		close(fds[1]);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-	    {"poll", test_poll},       {"ppoll", test_ppoll}, {"select", test_select},
-	    {"pselect", test_pselect}, {"epoll", test_epoll}, {"sleep", test_sleep},
-	    {"errors", test_errors},   {"masks", test_masks}, {"many", test_many},
+	    {"poll", test_poll},           {"ppoll", test_ppoll},
+	    {"select", test_select},       {"pselect", test_pselect},
+	    {"epoll", test_epoll},         {"sleep", test_sleep},
+	    {"errors", test_errors},       {"masks", test_masks},
+	    {"many", test_many},           {"changed", test_changed},
+	    {"overtaken", test_overtaken},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
