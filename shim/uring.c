@@ -235,9 +235,6 @@ static void wait_for(struct task *t, struct request *r, int fd)
 			break;
 	}
 	store_relaxed(&t->wait_fd, -1);
-	/* It may still be about to wake us: never from a later wait. */
-	lock_acquire(&ring.lock);
-	lock_release(&ring.lock);
 }
 
 long disk_read(int fd, const struct iovec *v, int n, int64_t offset)
@@ -254,6 +251,10 @@ long disk_read(int fd, const struct iovec *v, int n, int64_t offset)
 		reap_here(w);
 		if (!load_acquire(&r.ended))
 			wait_for(t, &r, fd);
+		/* Who saw that it has ended may still be about to wake us, by way of r: never
+		 * from a later wait. */
+		lock_acquire(&ring.lock);
+		lock_release(&ring.lock);
 	}
 	runtime_leave(t);
 	return submitted && r.result >= 0 ? r.result : -ENOSYS;
