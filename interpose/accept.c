@@ -87,14 +87,16 @@ EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *addr_len, int flags
 
 /* --- connect ---------------------------------------------------------------------------- */
 
+/* TCP alone: to have begun is EINPROGRESS, and once it is connected poll says so.  SCTP would
+ * say EISCONN to who asks again. */
 static bool may_be_parked(struct attempt *a)
 {
-	int domain = 0;
-	socklen_t size = sizeof(domain);
+	int protocol = 0;
+	socklen_t size = sizeof(protocol);
 
 	if (task_is_bound(a->t) || attempt_kind(a) != KIND_STREAM ||
-	    raw(SYS_getsockopt, a->fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 ||
-	    (domain != AF_INET && domain != AF_INET6))
+	    raw(SYS_getsockopt, a->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0 ||
+	    protocol != IPPROTO_TCP)
 		return false;
 	return !(raw(SYS_fcntl, a->fd, F_GETFL) & O_NONBLOCK);
 }
