@@ -15,6 +15,7 @@
 
 #include <dirent.h>
 #include <linux/close_range.h>
+#include <sys/resource.h>
 
 enum { NUMBERS = 1 << 20 }; /* beyond it nobody waits, and none is ours */
 
@@ -53,6 +54,14 @@ ALIAS(__close, close);
 
 /* --- replacing --------------------------------------------------------------------------- */
 
+static bool is_within_limit(int fd)
+{
+	struct rlimit limit = {0};
+
+	return fd >= 0 && raw(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 &&
+	       (rlim_t)fd < limit.rlim_cur;
+}
+
 /* As dup3; but flags < 0 is dup2, for which the same number is no error. */
 long io_dup3(int from, int to, int flags)
 {
@@ -61,7 +70,8 @@ long io_dup3(int from, int to, int flags)
 	if (fd_is_ours(from) || fd_is_ours(to))
 		return -EBADF;
 	/* What fails, or does nothing, ends nobody's wait. */
-	if (to < 0 || from == to || raw(SYS_fcntl, from, F_GETFD) < 0)
+	if ((flags > 0 && flags != O_CLOEXEC) || from == to || !is_within_limit(to) ||
+	    raw(SYS_fcntl, from, F_GETFD) < 0)
 		return raw(nr, from, to, flags);
 	fds_closing((unsigned)to, (unsigned)to);
 	long r = close_call(nr, from, to, flags);
@@ -96,14 +106,15 @@ static unsigned long next_of_ours(unsigned long first, unsigned long last)
 
 long io_close_range(struct task *t, unsigned first, unsigned last, int flags)
 {
-	bool ends = !(flags & (CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE));
+	const int known = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
+	bool ends = flags == 0;
 	unsigned long from = first, to = (unsigned long)last + 1;
 	long r = 0;
 
 	/* Only this kernel thread would have a table of its own, and run other tasks in it. */
 	if ((flags & CLOSE_RANGE_UNSHARE) && !task_is_bound(t))
 		return -EINVAL;
-	if (first > last)
+	if (first > last || (flags & ~known))
 		return raw(SYS_close_range, first, last, flags);
 	if (ends)
 		fds_closing(first, last);
@@ -202,7 +213,10 @@ ALIAS(freopen64, freopen);
 
 EXPORT int closedir(DIR *dir)
 {
-	if (task_self() == NULL)
+	DIR *volatile given =
+	    dir; /* never NULL, says its declaration: but that is EINVAL */
+
+	if (task_self() == NULL || given == NULL)
 		return real.closedir(dir);
 	int fd = dirfd(dir);
 	closing_begins(fd);

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -251,6 +252,9 @@ static void test_ours(void)
 	check_alive();
 }
 
+/* Wrong on purpose, and not for the compiler to see. */
+static DIR *volatile no_dir;
+
 static void test_errors(void)
 {
 	int fds[2];
@@ -264,11 +268,20 @@ static void test_errors(void)
 	CHECK(dup2(0, 0) == 0);
 	CHECK(dup3(0, 0, 0) == -1 && errno == EINVAL);
 	CHECK(dup3(0, 9, 1) == -1 && errno == EINVAL);
+	FAILS(closedir(no_dir), EINVAL);
 	/* One that fails ends nobody's wait. */
 	struct reading r;
 	CHECK(pipe(fds) == 0);
 	pthread_t thread = begin_reading(&r, fds[0]);
 	CHECK(dup2(77, fds[0]) == -1 && dup2(fds[0], fds[0]) == fds[0]);
+	FAILS(dup3(0, fds[0], O_APPEND), EINVAL);
+	FAILS(close_range((unsigned)fds[0], (unsigned)fds[0], 1 << 10), EINVAL);
+	struct rlimit limit, low;
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	low = (struct rlimit){.rlim_cur = (rlim_t)fds[0], .rlim_max = limit.rlim_max};
+	CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+	FAILS(dup2(0, fds[0]), EBADF);
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
 	sleep_ms(5);
 	CHECK(!r.done);
 	CHECK(write(fds[1], "a", 1) == 1);
