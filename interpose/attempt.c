@@ -101,8 +101,9 @@ unsigned attempt_kind(struct attempt *a)
 
 void data_advance(struct data *d, size_t size)
 {
-	if (d->buf != NULL && size < d->size) {
-		d->buf += size;
+	/* One buffer may be NULL: MSG_TRUNC only counts and discards. */
+	if ((d->buf != NULL || d->v == NULL) && size < d->size) {
+		d->buf += d->buf != NULL ? size : 0;
 		d->size -= size;
 		return;
 	}
@@ -182,7 +183,8 @@ const struct iovec *attempt_vector(const struct attempt *a, const struct data *d
 	}
 	/* A vector's first part, unless a pipe may have to take all of it at once. */
 	if (kind_of(a->fd) != KIND_STREAM || d->n <= 0 || d->n > IOV_MAX ||
-	    d->v->iov_len == 0 || shake_number() % 4 == 0)
+	    d->v->iov_len == 0 || !is_in_memory(d->v->iov_base, d->v->iov_len) ||
+	    shake_number() % 4 == 0)
 		return d->v;
 	*one = (struct iovec){d->v->iov_base, attempt_shaken_size(a, d->v->iov_len)};
 	return one;
@@ -228,10 +230,7 @@ static void learn_vain(struct attempt *a)
  * waits. */
 static bool is_plain(const struct data *d)
 {
-	enum { USER_BITS = 47 };
-
-	return d->buf != NULL && (uintptr_t)d->buf >> USER_BITS == 0 &&
-	       ((uintptr_t)d->buf + d->size) >> USER_BITS == 0;
+	return d->buf != NULL && is_in_memory(d->buf, d->size);
 }
 
 /* Once in a while it is tried all the same, and then counted from there. */
@@ -290,10 +289,11 @@ bool socket_low_mark(const struct attempt *a)
 	       mark > 1;
 }
 
-/* Waits on sockets with a timeout end after any handler (signal(7)). */
+/* Waits on sockets with a timeout end after any handler (signal(7)); a call with a deadline
+ * of its own can be made again. */
 static bool is_ended(struct attempt *a, bool has_timeout)
 {
-	bool must = is_interrupted(a->t, has_timeout, a->handlers);
+	bool must = is_interrupted(a->t, has_timeout && !a->is_timed, a->handlers);
 
 	a->handlers = signal_handlers_run(a->t);
 	return must;
@@ -373,7 +373,8 @@ static long first_wait(struct attempt *a)
 	if (a->events == POLLIN)
 		learn_vain(a);
 	a->has_waited = true;
-	a->deadline = socket_deadline(a);
+	if (!a->is_timed)
+		a->deadline = socket_deadline(a);
 	return 0;
 }
 
@@ -431,7 +432,8 @@ long attempt_wait(struct attempt *a)
 			   ? -EINTR
 			   : ATTEMPT_AGAIN;
 	case -ETIMEDOUT:
-		return -EAGAIN;
+		/* To a call with a deadline the kernel itself says what is to be said. */
+		return a->is_timed ? ATTEMPT_AGAIN : -EAGAIN;
 	case -EBADF:
 		return r;
 	default:

@@ -74,7 +74,8 @@ struct attempt {
 	uint8_t n_fruitless;
 	uint32_t generation; /* of fd */
 	uint32_t handlers;   /* that had run */
-	ns_t deadline;       /* SO_RCVTIMEO's or SO_SNDTIMEO's */
+	bool is_timed;       /* deadline is the call's own, and each try knows of it */
+	ns_t deadline;       /* or SO_RCVTIMEO's or SO_SNDTIMEO's, once it waits */
 	size_t done;         /* bytes moved by earlier tries */
 };
 
@@ -241,6 +242,18 @@ struct data {
 
 /* The most that one call moves (the kernel's MAX_RW_COUNT). */
 enum { MOST_AT_ONCE = 0x7ffff000 };
+
+/* Whether all of it may be a process's memory.  Where not the call is one for the door: the
+ * kernel's answer to a size that cannot be, as a negative one, is EFAULT, which it would not
+ * say to the most that we ask for at once.  (With five levels of page tables there is more;
+ * then the door is a detour.) */
+static inline bool is_in_memory(const void *buf, size_t size)
+{
+	enum { USER_BITS = 47 };
+
+	return (uintptr_t)buf >> USER_BITS == 0 && size >> USER_BITS == 0 &&
+	       ((uintptr_t)buf + size) >> USER_BITS == 0;
+}
 
 static inline struct data data_of(const void *buf, size_t size)
 {

@@ -95,7 +95,7 @@ static long read_data(struct task *t, bool is_point, int fd, struct data d)
 long io_read(struct task *t, bool is_point, int fd, void *buf, size_t n)
 {
 	/* Of nothing: to a socket it is not what receiving nothing is. */
-	if (unlikely(n == 0 || buf == NULL))
+	if (unlikely(n == 0 || buf == NULL || !is_in_memory(buf, n)))
 		return attempt_by_door(t, is_point, fd, POLLIN, SYS_read, (long)buf,
 				       (long)n, 0, 0, 0);
 	return read_data(t, is_point, fd, data_of(buf, n));
@@ -143,15 +143,20 @@ EXPORT int eventfd_read(int fd, eventfd_t *value)
 
 /* --- writing -------------------------------------------------------------------------- */
 
+/* The next call is for the first of a vector's buffers alone.  Not all of them may be empty. */
+static void take_first(struct data *d)
+{
+	data_advance(d, 0); /* over empty ones */
+	d->buf = d->v->iov_base;
+	d->size = d->v->iov_len;
+}
+
 /* A part small enough to go in whole, once poll says so: to a FIFO that was opened by name,
  * which does not know RWF_NOWAIT. */
 static long write_part(struct attempt *a, struct data *d)
 {
-	if (d->buf == NULL && d->n <= IOV_MAX && data_size(d) > PIPE_BUF) {
-		data_advance(d, 0); /* over empty ones */
-		d->buf = d->v->iov_base;
-		d->size = d->v->iov_len;
-	}
+	if (d->buf == NULL && d->n <= IOV_MAX && data_size(d) > PIPE_BUF)
+		take_first(d);
 	if (d->buf == NULL)
 		return ATTEMPT_DOOR;
 	return attempt_door(a, SYS_write, a->fd, (long)d->buf,
@@ -193,7 +198,7 @@ static long write_socket(struct attempt *a, const struct data *d, unsigned kind)
 	if (kind == KIND_SEQPACKET)
 		flags |= MSG_EOR; /* as the kernel's write */
 	if (a->done > 0)
-		flags |= MSG_NOSIGNAL; /* only the next call is told */
+		flags |= MSG_NOSIGNAL;
 	return attempt_raw_out(a, SYS_sendto, a->fd, (long)d->buf, (long)size, flags, 0,
 			       0);
 }
@@ -212,6 +217,10 @@ static long write_once(struct attempt *a, void *call)
 		return -EINTR;
 	if (attempt_is_refused(a))
 		return -EAGAIN;
+	/* Of a connection that breaks after a part has gone out only the next call is told, and
+	 * a vector has no flag for that. */
+	if (a->is_socket && d->buf == NULL && a->done > 0)
+		take_first(d);
 	if (!a->is_socket || d->buf == NULL)
 		return write_other(a, d, kind);
 	r = write_socket(a, d, kind);
@@ -264,7 +273,7 @@ static long write_data(struct task *t, bool is_point, int fd, struct data d)
 
 long io_write(struct task *t, bool is_point, int fd, const void *buf, size_t n)
 {
-	if (unlikely(n == 0 || buf == NULL))
+	if (unlikely(n == 0 || buf == NULL || !is_in_memory(buf, n)))
 		return attempt_by_door(t, is_point, fd, POLLOUT, SYS_write, (long)buf,
 				       (long)n, 0, 0, 0);
 	return write_data(t, is_point, fd, data_of(buf, n));

@@ -110,6 +110,7 @@ static long transfer(struct task *t, mqd_t queue, short events, struct transfer 
 	if (r < 0)
 		return ret_errno(r);
 	attempt_begin(&a, t, queue, events, true);
+	a.is_timed = at != NULL;
 	a.deadline = deadline;
 	r = attempt_run(&a, transfer_once, &c);
 	if (r == ATTEMPT_DOOR)

@@ -61,6 +61,8 @@ static ssize_t read_one_at(struct task *t, int fd, void *buf, size_t n, off_t of
 {
 	const struct iovec one = {buf, n < MOST_AT_ONCE ? n : MOST_AT_ONCE};
 
+	if (unlikely(!is_in_memory(buf, n)))
+		return kernel_point(t, SYS_pread64, fd, (long)buf, (long)n, offset, 0, 0);
 	return read_at(t, fd, SYS_pread64, (long)buf, (long)n, &one, 1, offset);
 }
 

@@ -79,7 +79,7 @@ static long send_file(struct task *t, int out, int in, off_t *offset, size_t n)
 	do {
 		size_t part = n - done;
 
-		r = is_cut ? 0 : wait_for_end(t, false, out, POLLOUT);
+		r = is_cut || n == 0 ? 0 : wait_for_end(t, false, out, POLLOUT);
 		if (r < 0 && r != -EAGAIN)
 			break;
 		size_t room = room_of(out);
@@ -112,6 +112,16 @@ ALIAS(sendfile64, sendfile);
 
 /* --- pipes ------------------------------------------------------------------------------ */
 
+/* What the kernel answers before it waits: that there is nothing to do, or nothing that it
+ * knows how to. */
+static bool never_waits(size_t n, unsigned flags)
+{
+	const unsigned known =
+	    SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT;
+
+	return n == 0 || (flags & SPLICE_F_NONBLOCK) || (flags & ~known);
+}
+
 EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n,
 		      unsigned flags)
 {
@@ -120,7 +130,7 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
 
 	if (t == NULL)
 		return real.splice(in, in_offset, out, out_offset, n, flags);
-	if (!(flags & SPLICE_F_NONBLOCK))
+	if (!never_waits(n, flags))
 		r = wait_for_both(t, true, (struct ends){in, out});
 	if (r == 0)
 		r = attempt_by_door(t, true, in, POLLIN, SYS_splice, (long)in_offset, out,
@@ -135,7 +145,7 @@ EXPORT ssize_t tee(int in, int out, size_t n, unsigned flags)
 
 	if (t == NULL)
 		return real.tee(in, out, n, flags);
-	if (!(flags & SPLICE_F_NONBLOCK))
+	if (!never_waits(n, flags))
 		r = wait_for_both(t, true, (struct ends){in, out});
 	if (r == 0)
 		r = attempt_by_door(t, true, in, POLLIN, SYS_tee, out, (long)n, flags, 0,
@@ -151,7 +161,7 @@ EXPORT ssize_t vmsplice(int fd, const struct iovec *v, size_t n, unsigned flags)
 
 	if (t == NULL)
 		return real.vmsplice(fd, v, n, flags);
-	if (!(flags & SPLICE_F_NONBLOCK))
+	if (!never_waits(n, flags))
 		r = wait_for_end(t, true, fd, POLLIN | POLLOUT);
 	if (r == 0 || r == -EAGAIN)
 		r = attempt_by_door(t, true, fd, POLLOUT, SYS_vmsplice, (long)v, (long)n,

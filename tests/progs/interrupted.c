@@ -459,6 +459,40 @@ static long call_mq_receive(void)
 	return mq_receive(queue, buf, sizeof(buf), NULL);
 }
 
+static long call_mq_timedreceive(void)
+{
+	struct timespec at = in_ms(CLOCK_REALTIME, 30000);
+	char buf[16];
+
+	return mq_timedreceive(queue, buf, sizeof(buf), NULL, &at);
+}
+
+/* They wait for as long as they should, and no longer. */
+static void *check_mq_timeouts(void *arg)
+{
+	char buf[16];
+
+	for (int ms = 0; ms <= 60; ms += 30) {
+		struct timespec at = in_ms(CLOCK_REALTIME, ms);
+		long long before = now_ms();
+
+		FAILS(mq_timedreceive(queue, buf, sizeof(buf), NULL, &at), ETIMEDOUT);
+		CHECK(now_ms() - before >= ms - 1);
+	}
+	for (int i = 0; i < 2; i++)
+		CHECK(mq_send(queue, "abc", 3, 0) == 0);
+	for (int ms = 0; ms <= 60; ms += 30) {
+		struct timespec at = in_ms(CLOCK_REALTIME, ms);
+		long long before = now_ms();
+
+		FAILS(mq_timedsend(queue, "abc", 3, 0, &at), ETIMEDOUT);
+		CHECK(now_ms() - before >= ms - 1);
+	}
+	for (int i = 0; i < 2; i++)
+		CHECK(mq_receive(queue, buf, sizeof(buf), NULL) == 3);
+	return arg;
+}
+
 static void satisfy_mq(void)
 {
 	CHECK(mq_send(queue, "abc", 3, 0) == 0);
@@ -474,6 +508,8 @@ static void test_mq(void)
 	CHECK(queue >= 0);
 	mq_unlink(name);
 	restarts(call_mq_receive, satisfy_mq, 3);
+	restarts(call_mq_timedreceive, satisfy_mq, 3);
+	in_thread(check_mq_timeouts, NULL);
 }
 
 static long call_poll(void)

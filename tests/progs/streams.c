@@ -13,6 +13,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -398,6 +399,46 @@ static void end_by_itself(pthread_t thread, int fds[2])
 	(void)fds;
 }
 
+struct writing_vector {
+	int fd;
+	struct iovec v[2];
+	ssize_t result;
+};
+
+static void *write_vector(void *arg)
+{
+	struct writing_vector *w = arg;
+
+	w->result = writev(w->fd, w->v, 2);
+	return NULL;
+}
+
+/* Of a reader that goes after it has read what was written so far, here just the first of two
+ * buffers, only the next call is told. */
+static void check_broken_vector(void)
+{
+	char *block = make_block();
+	int fds[2];
+
+	handle(SIGPIPE, 0);
+	n_handled = 0;
+	make_unix(fds);
+	ssize_t room = send(fds[1], block, BIG, MSG_DONTWAIT);
+	CHECK(room > 0 && room < BIG);
+	close_both(fds);
+	make_unix(fds);
+	struct writing_vector w = {fds[1], {{block, (size_t)room}, {block, BIG}}, 0};
+	pthread_t thread = start_waiting(write_vector, &w);
+	for (ssize_t got = 0; got < room;
+	     got += recv(fds[0], block, (size_t)(room - got), 0))
+		;
+	close(fds[0]);
+	join(thread);
+	CHECK(w.result >= room && n_handled == 0);
+	close(fds[1]);
+	free(block);
+}
+
 static void test_partial(void)
 {
 	handle(SIGUSR1, 0);
@@ -410,6 +451,7 @@ static void test_partial(void)
 	check_partial(make_pipe, false, end_by_close);
 	check_partial(make_unix, true, end_by_close);
 	check_partial(make_tcp, true, end_by_close);
+	check_broken_vector();
 }
 
 /* --- signals that writing raises --------------------------------------------------------------- */
@@ -722,6 +764,12 @@ static void check_waitall(void (*make)(int fds[2]), bool by_msg)
 	close_both(fds);
 }
 
+static void *count_150(void *fds)
+{
+	CHECK(recv(*(int *)fds, NULL, 150, MSG_WAITALL | MSG_TRUNC) == 150);
+	return NULL;
+}
+
 static void test_waitall(void)
 {
 	struct gathering g = {.flags = MSG_WAITALL};
@@ -732,6 +780,19 @@ static void test_waitall(void)
 		check_waitall(make_unix, by_msg);
 		check_waitall(make_tcp, by_msg);
 	}
+	/* What is only counted is counted together, too. */
+	make_tcp(fds);
+	send_pieces(fds[1], 100);
+	pthread_t thread = start_waiting(count_150, fds);
+	CHECK(send(fds[1], "0123456789", 10, 0) == 10);
+	send_pieces(fds[1], 100);
+	join(thread);
+	g.fd = fds[0];
+	g.flags = 0;
+	gather(&g);
+	CHECK(g.result > 0 && g.buf[0] == pattern(40));
+	g.flags = MSG_WAITALL;
+	close_both(fds);
 	/* A datagram is one, whatever it holds. */
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds) == 0);
 	g.fd = fds[0];
@@ -751,11 +812,66 @@ static void test_waitall(void)
 
 /* Wrong on purpose, and not for the compiler to see. */
 static void *volatile bad = (void *)1;
+static volatile size_t too_long = SIZE_MAX;
+static volatile size_t long_enough = 1UL << 40;
+
+/* Lengths that cannot be, as of a negative number, are errors, whatever is there. */
+static void check_sizes(void)
+{
+	static void (*const makes[])(int fds[2]) = {make_pipe, make_unix, make_tcp};
+	static char buf[100];
+	struct iovec v = {.iov_base = buf, .iov_len = SIZE_MAX};
+	int fds[2], file = open("/proc/self/exe", O_RDONLY);
+
+	FAILS(read(file, buf, too_long), EFAULT);
+	FAILS(pread(file, buf, too_long, 0), EFAULT);
+	FAILS(pread(file, buf, too_long / 2, 0), EFAULT);
+	close(file);
+	file = open("/dev/null", O_WRONLY);
+	FAILS(write(file, buf, too_long), EFAULT);
+	close(file);
+	for (int i = 0; i < 3; i++) {
+		makes[i](fds);
+		FAILS(write(fds[1], buf, too_long), EFAULT);
+		FAILS(writev(fds[1], &v, 1), EINVAL);
+		CHECK(write(fds[1], "abc", 3) == 3);
+		FAILS(read(fds[0], buf, too_long), EFAULT);
+		FAILS(read(fds[0], buf, too_long / 2), EFAULT);
+		FAILS(readv(fds[0], &v, 1), EINVAL);
+		CHECK(read(fds[0], buf, long_enough) == 3);
+		close_both(fds);
+	}
+}
+
+/* Who asks for nothing, or for what there is not, does not wait. */
+static void check_nothing(void)
+{
+	int from[2], to[2], file = open("/proc/self/exe", O_RDONLY);
+	char *block = make_block();
+
+	make_pipe(from);
+	make_pipe(to);
+	CHECK(splice(from[0], NULL, to[1], NULL, 0, 0) == 0);
+	CHECK(tee(from[0], to[1], 0, 0) == 0);
+	FAILS(splice(from[0], NULL, to[1], NULL, 5, 1 << 10), EINVAL);
+	FAILS(tee(from[0], to[1], 5, 1 << 10), EINVAL);
+	close_both(from);
+	close_both(to);
+	make_unix(to);
+	CHECK(send(to[1], block, BIG, MSG_DONTWAIT) < BIG);
+	CHECK(sendfile(to[1], file, NULL, 0) == 0);
+	close_both(to);
+	close(file);
+	free(block);
+}
 
 static void test_flags(void)
 {
 	char buf[100];
 	int fds[2];
+
+	check_sizes();
+	check_nothing();
 
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds) == 0);
 	CHECK(recv(fds[0], buf, 100, MSG_DONTWAIT) == -1 && errno == EAGAIN);
