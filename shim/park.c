@@ -146,7 +146,8 @@ static void enqueue_locked(struct bucket *b, struct waiter *w, const void *addr,
 	}
 }
 
-static void dequeue_locked(struct bucket *b, struct waiter *w)
+/* Off its queue; its address stays, for the caller to change under the same lock. */
+static void unlink_locked(struct bucket *b, struct waiter *w)
 {
 	if (w->leads) {
 		list_remove(&w->chain);
@@ -154,6 +155,11 @@ static void dequeue_locked(struct bucket *b, struct waiter *w)
 			lead_locked(b, container_of(w->peers.next, struct waiter, peers));
 	}
 	list_remove(&w->peers);
+}
+
+static void dequeue_locked(struct bucket *b, struct waiter *w)
+{
+	unlink_locked(b, w);
 	store_relaxed(&w->addr, NULL);
 }
 
@@ -245,7 +251,8 @@ int timers_fire(struct timer_heap *h, ns_t now)
 
 void park_rouse(struct task *t)
 {
-	/* Pairs with park_wait(): it sees the attention, or we see it queued. */
+	/* Pairs with park_wait() and signal_waiter(): the attention is seen there, or we see it
+	 * queued. */
 	fence_seq_cst();
 	if (park_cancel(t, -EINTR))
 		return;
@@ -448,11 +455,33 @@ static void release_two(const void *a, const void *b)
 		lock_release(&bb->lock);
 }
 
+/* Moves up to n waiters of from to the queue of to; both buckets are locked.  All are taken off
+ * before the first is queued anew, for the two may be the same. */
+static int move_locked(const void *from, const void *to, int n)
+{
+	struct bucket *b = bucket_of(from);
+	struct list moved;
+	struct waiter *w;
+	int got = 0;
+
+	list_init(&moved);
+	for (; got < n && (w = leader_locked(b, from)) != NULL; got++) {
+		unlink_locked(b, w);
+		list_push_back(&moved, &w->chain);
+	}
+	while (!list_empty(&moved)) {
+		w = container_of(moved.next, struct waiter, chain);
+		list_remove(&w->chain);
+		enqueue_locked(bucket_of(to), w, to, false);
+	}
+	return got;
+}
+
 int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move,
 	    bool check, uint32_t expected)
 {
 	struct task *t = task_self();
-	struct list woken, moved;
+	struct list woken;
 	int got = -EAGAIN;
 
 	list_init(&woken);
@@ -461,12 +490,7 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 	/* Pairs with the store of who changed it: as the kernel's FUTEX_CMP_REQUEUE. */
 	if (!check || load_acquire(from) == expected) {
 		got = collect_locked(bucket_of(from), from, n_wake, ~0U, &woken);
-		got += collect_locked(bucket_of(from), from, n_move, ~0U, &moved);
-		while (!list_empty(&moved)) {
-			struct waiter *w = container_of(moved.next, struct waiter, chain);
-			list_remove(&w->chain);
-			enqueue_locked(bucket_of(to), w, to, false);
-		}
+		got += move_locked(from, to, n_move);
 	}
 	release_two(from, to);
 	wake_collected(&woken);
@@ -645,9 +669,18 @@ int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(vo
 	return result;
 }
 
-/* A signalled waiter goes to the queue of its mutex if that is held, else it wakes. */
+/*
+ * A signalled waiter goes to the queue of its mutex if that is held, else it wakes.
+ *
+ *	here:   enqueue; fence; attention?  dequeue with -EINTR, and wake
+ *	signal: set attention; fence; queued?  dequeue with -EINTR
+ *
+ * Since it left the condition's queue nobody could end its wait: who wanted it to look then
+ * counts on it to be on its way, and it would not look before the mutex is given up.
+ */
 static void signal_waiter(struct waiter *w)
 {
+	struct task *t = task_of_waiter(w);
 	_Atomic uint32_t *word = w->mutex_word;
 	uint32_t held = 0;
 
@@ -660,14 +693,21 @@ static void signal_waiter(struct waiter *w)
 			;
 		if (held != 0) {
 			w->moved = true;
-			task_waits_for(task_of_waiter(w), WAIT_MUTEX, word);
+			task_waits_for(t, WAIT_MUTEX, word);
 			w->since = now_ns();
 			enqueue_locked(b, w, word, false);
+			/* Pairs with park_rouse(). */
+			fence_seq_cst();
+			if (unlikely(park_is_wanted(t))) {
+				dequeue_locked(b, w);
+				w->result = -EINTR;
+				held = 0;
+			}
 		}
 		lock_release(&b->lock);
 	}
 	if (held == 0)
-		wake_task(task_of_waiter(w));
+		wake_task(t);
 }
 
 static bool nobody_is_signalled(const void *cond)

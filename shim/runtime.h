@@ -46,8 +46,10 @@ enum park_state {
 struct waiter {
 	struct list chain; /* leaders only: the bucket's list of addresses */
 	struct list peers; /* all waiters of addr, in their order after the leader */
-	const void
-	    *_Atomic addr; /* NULL: not queued.  Changed under both buckets' locks */
+	/* NULL: not queued.  From one address to another it changes under both buckets' locks, and
+	 * at once: who is to end the wait finds it at one of them.  A condition's waiter that is
+	 * signalled alone is at none for a while: see signal_waiter(). */
+	const void *_Atomic addr;
 	_Atomic uint32_t
 	    *mutex_word; /* cond waits: where a signal may move it; or NULL */
 	ns_t since;      /* mutex waits: when it began, for starvation; 0 otherwise */
@@ -433,7 +435,8 @@ void park_fork_child(void);
 /* In a signal handler of a bound task: if it is parked, it looks up. */
 void park_interrupt(struct task *t);
 
-/* Whether t should not wait at all: it has a signal or a cancel to attend to. */
+/* Whether t should not wait at all: it has a signal or a cancel to attend to.  By t, or under
+ * the lock of the bucket that it is queued in. */
 bool park_is_wanted(struct task *t);
 
 /* A wait for something that park.c does not know (netpoll.c): park_queue() queues the calling

@@ -50,6 +50,10 @@ everywhere() {
 	everywhere parked
 }
 
+@test "and one that a condition has just let go to wait for its mutex" {
+	everywhere signalled
+}
+
 @test "after a handler a thread goes on waiting for its condition, and loses no signal" {
 	everywhere resumed
 }

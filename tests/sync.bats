@@ -183,6 +183,10 @@ everywhere() {
 	everywhere futex wakes bits requeues wake-op locks process-shared
 }
 
+@test "a futex's time ends while it is requeued" {
+	everywhere futex requeues-in-time
+}
+
 @test "syscall() speaks for the thread: its id, its signals, its mask, its end" {
 	everywhere futex identity kills masks ends
 }

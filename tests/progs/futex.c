@@ -159,6 +159,38 @@ static void bits(void)
 	join_waiters(N_WAITERS);
 }
 
+/* Threads whose time is over while they are moved to and fro. */
+static struct timespec over;
+static _Atomic int n_over;
+
+static void *wait_until_over(void *arg)
+{
+	FAILS(futex(&word, FUTEX_WAIT_BITSET, 0, &over, NULL, -1), ETIMEDOUT);
+	n_over++;
+	return arg;
+}
+
+static void requeues_in_time(void)
+{
+	enum { N = 100, ROUNDS = 5 };
+	pthread_t threads[N];
+
+	for (int round = 0; round < ROUNDS; round++) {
+		n_over = 0;
+		over = in_ms(CLOCK_MONOTONIC, 100);
+		for (int i = 0; i < N; i++)
+			threads[i] = start(wait_until_over, NULL);
+		long long end = now_ms() + 15000;
+		while (n_over < N) {
+			CHECK(now_ms() < end);
+			futex(&word, FUTEX_REQUEUE, 0, (void *)(long)N, &other, 0);
+			futex(&other, FUTEX_REQUEUE, 0, (void *)(long)N, &word, 0);
+		}
+		for (int i = 0; i < N; i++)
+			join(threads[i]);
+	}
+}
+
 static void requeues(void)
 {
 	start_waiters(N_WAITERS, &word);
@@ -468,6 +500,7 @@ int main(int argc, char **argv)
 	    {"wakes", wakes},
 	    {"bits", bits},
 	    {"requeues", requeues},
+	    {"requeues-in-time", requeues_in_time},
 	    {"wake-op", wake_op},
 	    {"locks", locks},
 	    {"process-shared", process_shared},

@@ -449,6 +449,69 @@ static void test_parked(void)
 	join(locks);
 }
 
+/*
+ * A handler runs while its thread waits for the mutex of the condition that was signalled, also
+ * one that is sent just then: who holds the mutex may wait for it.
+ */
+enum { N_CROWD = 300, N_SIGNALLED = 50 };
+static int broadcasts, n_back;
+static pthread_t last_of_crowd;
+static _Atomic int send_no, n_sent, send_after;
+
+static void *wait_for_broadcasts(void *arg)
+{
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	for (int i = 0; i < N_SIGNALLED; i++) {
+		last_of_crowd = pthread_self();
+		n_back++;
+		while (broadcasts == i)
+			CHECK_OK(pthread_cond_wait(&cond, &mutex));
+	}
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	return arg;
+}
+
+static void *send_when_told(void *arg)
+{
+	for (int i = 1; i <= N_SIGNALLED; i++) {
+		while (send_no < i)
+			sched_yield();
+		for (int spins = send_after; spins > 0; spins--)
+			__builtin_ia32_pause();
+		CHECK_OK(pthread_kill(last_of_crowd, SIGUSR1));
+		n_sent = i;
+	}
+	return arg;
+}
+
+static void test_signalled(void)
+{
+	pthread_t threads[N_CROWD], sender;
+
+	handle(SIGUSR1, note, 0);
+	for (int i = 0; i < N_CROWD; i++)
+		threads[i] = start(wait_for_broadcasts, NULL);
+	sender = start(send_when_told, NULL);
+	for (int i = 1; i <= N_SIGNALLED; i++) {
+		CHECK_OK(pthread_mutex_lock(&mutex));
+		while (n_back < i * N_CROWD) {
+			CHECK_OK(pthread_mutex_unlock(&mutex));
+			sleep_ms(1);
+			CHECK_OK(pthread_mutex_lock(&mutex));
+		}
+		broadcasts = i;
+		send_after = i * 20;
+		send_no = i;
+		CHECK_OK(pthread_cond_broadcast(&cond));
+		wait_until(&n_sent, i);
+		wait_until(&n_handled, i);
+		CHECK_OK(pthread_mutex_unlock(&mutex));
+	}
+	for (int i = 0; i < N_CROWD; i++)
+		join(threads[i]);
+	join(sender);
+}
+
 static _Atomic bool is_back;
 
 /* Natively it comes back only when it is signalled, or not even then: many count on that. */
@@ -1459,6 +1522,7 @@ int main(int argc, char **argv)
 	    {"context", test_context},
 	    {"jump", test_jump},
 	    {"parked", test_parked},
+	    {"signalled", test_signalled},
 	    {"resumed", test_resumed},
 	    {"again", test_again},
 	    {"computing", test_computing},
