@@ -25,14 +25,13 @@ static clockid_t clock_of(const pthread_cond_t *c)
 struct leaving {
 	pthread_mutex_t *mutex;
 	struct task *task;
-	unsigned depth;
 };
 
 static void leave_mutex(void *arg)
 {
 	struct leaving *l = arg;
 
-	l->depth = mutex_leave(l->mutex, l->task);
+	mutex_leave(l->mutex, l->task);
 }
 
 static int wait_on(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, ns_t deadline)
@@ -42,9 +41,10 @@ static int wait_on(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, ns_t d
 
 	if (r != 0)
 		return r;
+	mutex_bind(m, t);
 	cancel_enter(t);
 	r = cond_park(c, mutex_word(m), leave_mutex, &l, deadline);
-	int error = mutex_return(m, t, l.depth, r == COND_GRANTED, r == COND_MOVED);
+	int error = mutex_return(m, t, r == COND_GRANTED, r == COND_MOVED);
 	/* A waiter that is cancelled has the mutex when its cleanup handlers run, and has
 	 * used up no signal: one that has been signalled is not cancelled here. */
 	cancel_leave(t, r != -EINTR);

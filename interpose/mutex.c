@@ -148,19 +148,30 @@ static int lock_checked(pthread_mutex_t *m, struct task *t, int kind, ns_t deadl
 
 /* --- the real functions ------------------------------------------------------------------------ */
 
-void mutex_begin_real(pthread_mutex_t *m, struct task *t)
+void mutex_bind(pthread_mutex_t *m, struct task *t)
 {
-	int owner = m->__data.__lock & FUTEX_TID_MASK;
-
 	if (!wants_kernel_thread(kind_of(m)))
 		return;
 	task_bind(t);
 	/* libc keeps there what it knows of its priority. */
 	if (kind_of(m) & KIND_CEILING)
 		task_keep_tcb(t);
+}
+
+/* The caller, whom mutex_bind() has bound, is to libc whom it may know as the owner. */
+static void identify(pthread_mutex_t *m, struct task *t)
+{
+	int owner = m->__data.__lock & FUTEX_TID_MASK;
+
 	/* Main may hold it since before the runtime woke, as the first kernel thread. */
-	if (owner != task_tid(t))
+	if (wants_kernel_thread(kind_of(m)) && owner != task_tid(t))
 		task_set_identity(t, true);
+}
+
+void mutex_begin_real(pthread_mutex_t *m, struct task *t)
+{
+	mutex_bind(m, t);
+	identify(m, t);
 }
 
 void mutex_end_real(struct task *t)
@@ -356,7 +367,6 @@ static int robust_lock(pthread_mutex_t *m, struct task *t, int kind, bool waits,
 	}
 }
 
-/* Gives it up whole, whatever its depth. */
 static void robust_leave(pthread_mutex_t *m)
 {
 	/* Who has not made it consistent leaves it so for ever. */
@@ -591,63 +601,73 @@ ALIAS(__pthread_mutex_destroy, pthread_mutex_destroy);
 
 /* --- for condition variables --------------------------------------------------------------------- */
 
+static bool is_recursive(int kind)
+{
+	return (kind & KIND_TYPE) == PTHREAD_MUTEX_RECURSIVE_NP;
+}
+
 _Atomic uint32_t *mutex_word(pthread_mutex_t *m)
 {
 	int kind = kind_of(m);
 
-	return is_real(kind) || (kind & KIND_ROBUST) ? NULL : word_of(m);
+	if (is_real(kind) || (kind & KIND_ROBUST) ||
+	    (is_recursive(kind) && m->__data.__count > 1))
+		return NULL;
+	return word_of(m);
+}
+
+/* Whether that is t, as libc may know it: see identify(). */
+static bool is_owner(int tid, struct task *t)
+{
+	return tid != 0 && (tid == task_tid(t) || tid == task_kernel_tid(t));
 }
 
 int mutex_check_owner(pthread_mutex_t *m, struct task *t)
 {
 	int kind = kind_of(m), type = kind & KIND_TYPE;
+	bool is_mine = true;
 
-	if (is_real(kind))
-		return 0;
-	if (kind & KIND_ROBUST)
-		return robust_is_mine(m, t) ? 0 : EPERM;
-	if ((type == PTHREAD_MUTEX_RECURSIVE_NP || type == PTHREAD_MUTEX_ERRORCHECK_NP ||
-	     (kind & KIND_INHERIT)) &&
-	    m->__data.__owner != task_tid(t))
-		return EPERM;
-	return 0;
+	if (kind & KIND_ROBUST || (is_shared(kind) && (kind & KIND_INHERIT)))
+		is_mine = is_owner(m->__data.__lock & FUTEX_TID_MASK, t);
+	else if (type == PTHREAD_MUTEX_RECURSIVE_NP ||
+		 type == PTHREAD_MUTEX_ERRORCHECK_NP || (kind & KIND_INHERIT))
+		is_mine = is_owner(m->__data.__owner, t);
+	return is_mine ? 0 : EPERM;
 }
 
-unsigned mutex_leave(pthread_mutex_t *m, struct task *t)
+void mutex_leave(pthread_mutex_t *m, struct task *t)
 {
-	unsigned depth = m->__data.__count;
 	int kind = kind_of(m);
 
 	if (is_real(kind)) {
-		unlock_real(m, t);
-		return depth;
+		identify(m, t);
+		real.pthread_mutex_unlock(m);
+		mutex_end_real(t);
+	} else if (kind & KIND_ROBUST) {
+		robust_unlock(m, t, kind);
+	} else if (!is_recursive(kind) || --m->__data.__count == 0) {
+		/* It stays a user, as with libc: pthread_mutex_destroy says EBUSY. */
+		m->__data.__owner = 0;
+		word_release(m);
 	}
-	if (kind & KIND_ROBUST) {
-		robust_leave(m);
-		return depth;
-	}
-	/* It stays a user, as with libc: pthread_mutex_destroy says EBUSY. */
-	m->__data.__owner = 0;
-	word_release(m);
-	return depth;
 }
 
-int mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had,
-		 bool contended)
+int mutex_return(pthread_mutex_t *m, struct task *t, bool had, bool contended)
 {
-	int kind = kind_of(m), r = 0;
+	int kind = kind_of(m);
 
 	if (is_real(kind))
 		return lock_real(m, t);
-	if (kind & KIND_ROBUST) {
-		r = robust_lock(m, t, kind, true, 0, NULL);
-		if (r == 0 || r == EOWNERDEAD)
-			m->__data.__count = depth;
-		return r;
+	if (kind & KIND_ROBUST)
+		return robust_lock(m, t, kind, true, 0, NULL);
+	if (!had) {
+		if (relock(m, t, kind) != 0)
+			return 0; /* still locked, and deeper now */
+		if (contended || !word_try(m))
+			word_wait(m, t, contended, NO_DEADLINE);
 	}
-	if (!had && (contended || !word_try(m)))
-		word_wait(m, t, contended, NO_DEADLINE);
-	m->__data.__count = depth;
+	if (is_recursive(kind))
+		m->__data.__count = 1;
 	m->__data.__owner = task_tid(t);
 	return 0;
 }

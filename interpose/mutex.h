@@ -7,19 +7,23 @@
 
 #include "wrap.h"
 
-/* The lock word that waiters may be moved to; NULL for a mutex that is no plain word. */
+/* The lock word that waiters may be moved to; NULL for a mutex that is no plain word, and for
+ * one that the caller, who is about to wait, holds on to. */
 _Atomic uint32_t *mutex_word(pthread_mutex_t *m);
 
 /* EPERM when m's kind knows its owner and that is not t; else 0. */
 int mutex_check_owner(pthread_mutex_t *m, struct task *t);
 
-/* Gives m up whole, however deep it is locked; returns the depth.  May not park. */
-unsigned mutex_leave(pthread_mutex_t *m, struct task *t);
+/* Where the owner of m is a kernel thread, t gets its own. */
+void mutex_bind(pthread_mutex_t *m, struct task *t);
 
-/* Takes m back at that depth.  had: its word was handed to the caller; contended: others
- * may wait for it.  0, or what a robust mutex has to say. */
-int mutex_return(pthread_mutex_t *m, struct task *t, unsigned depth, bool had,
-		 bool contended);
+/* Unlocks m once, as libc's does for a wait: a recursive one may stay locked.  Inside the runtime,
+ * by t, who owns m and whom mutex_bind() has bound. */
+void mutex_leave(pthread_mutex_t *m, struct task *t);
+
+/* Locks m again.  had: its word was handed to the caller; contended: others may wait for it.
+ * 0, or what a robust mutex has to say. */
+int mutex_return(pthread_mutex_t *m, struct task *t, bool had, bool contended);
 
 /* Around the real functions for m: see mutex.c. */
 void mutex_begin_real(pthread_mutex_t *m, struct task *t);

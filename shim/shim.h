@@ -119,8 +119,8 @@ extern bool elders_wait __attribute__((visibility("hidden")));
 /*
  * A condition variable's queue is keyed by its address and needs no word of it.
  * cond_park: enqueues the caller on cond, calls release(arg) (which unlocks the mutex and
- * may not park), and parks.  Returns 0 when signalled, -ETIMEDOUT, or -EINTR for a
- * cancel, or when after a handler it is not known whether it was signalled.
+ * may neither park nor leave the runtime), and parks.  Returns 0 when signalled, -ETIMEDOUT,
+ * or -EINTR for a cancel, or when after a handler it is not known whether it was signalled.
  * mutex_word, when not NULL, is the mutex's lock word: a signal that finds it held moves
  * the waiter there instead of waking it.  cond_park then returns COND_GRANTED when the
  * mutex was handed to the caller, or COND_MOVED: it must be taken with lock_slow, since

@@ -35,6 +35,11 @@ everywhere() {
 	PGREEN_NATIVE='*' at_procs 2 -- same "$BATS_FILE_TMPDIR/robust" rules
 }
 
+@test "so have waits for a condition with it, if it is not held, or held twice" {
+	at_procs 1 2 8 -- same "$BATS_FILE_TMPDIR/robust" wait-rules
+	PGREEN_NATIVE='*' at_procs 2 -- same "$BATS_FILE_TMPDIR/robust" wait-rules
+}
+
 @test "a mutex with a ceiling raises the kernel thread's priority, and refuses as natively" {
 	native "$BATS_FILE_TMPDIR/robust" ceilings >/dev/null || skip 'no real-time threads here'
 	at_procs 1 2 8 -- same "$BATS_FILE_TMPDIR/robust" ceilings
@@ -55,6 +60,10 @@ everywhere() {
 
 @test "pthread_cond_wait says it too" {
 	everywhere conditions
+}
+
+@test "a handler may wait that interrupts a wait with a mutex of a kernel thread's" {
+	everywhere handlers
 }
 
 @test "a wait with a robust mutex is cancelled with the mutex held" {

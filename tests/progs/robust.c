@@ -91,6 +91,54 @@ static void rules(void)
 	}
 }
 
+static void *try_while_waited(void *arg)
+{
+	(void)arg;
+	sleep_ms(10);
+	int r = pthread_mutex_trylock(&one);
+	if (r == 0)
+		CHECK_OK(pthread_mutex_unlock(&one));
+	return (void *)(intptr_t)r;
+}
+
+static int wait_briefly(int ms)
+{
+	static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+	struct timespec ts = in_ms(CLOCK_REALTIME, ms);
+
+	return pthread_cond_timedwait(&cond, &one, &ts);
+}
+
+/* What a wait for a private condition says of a mutex that is not the caller's, and does to one
+ * that is locked twice. */
+static void wait_rules(void)
+{
+	become_threaded();
+	for (int i = 0; i < 24; i++) {
+		int type = i % 3, protocol = i / 3 % 2, shared = i / 6 % 2,
+		    robust = i / 12;
+
+		printf("type %d, protocol %d, shared %d, robust %d: ", type, protocol,
+		       shared, robust);
+		make(&one, type, protocol, shared, robust);
+		/* A normal one does not know. */
+		if (type != PTHREAD_MUTEX_NORMAL || protocol || robust)
+			printf("not locked %s, ", name(wait_briefly(1)));
+		CHECK_OK(pthread_mutex_lock(&one));
+		if (type == PTHREAD_MUTEX_RECURSIVE) {
+			CHECK_OK(pthread_mutex_lock(&one));
+			pthread_t other = start(try_while_waited, NULL);
+			printf("locked twice %s, ", name(wait_briefly(100)));
+			printf("other's try %s, ", name((int)(intptr_t)join(other)));
+			printf("unlock %s, ", name(pthread_mutex_unlock(&one)));
+		}
+		printf("locked %s, ", name(wait_briefly(1)));
+		for (int n = 0; n < 2; n++)
+			printf("unlock %s, ", name(pthread_mutex_unlock(&one)));
+		printf("destroy %s\n", name(pthread_mutex_destroy(&one)));
+	}
+}
+
 static void *lock_with_ceiling(void *arg)
 {
 	struct sched_param param = {.sched_priority = 3};
@@ -317,6 +365,79 @@ static void *signal_and_end(void *arg)
 	pthread_cond_broadcast(&never);
 	sleep_ms(5);
 	return arg;
+}
+
+/* A handler that waits itself interrupts the wait for a private condition, and it goes on. */
+static _Atomic int handled_ms, woken;
+
+static void sleep_in_handler(int sig)
+{
+	struct timespec ts = {.tv_nsec = 20000000};
+	long long begun = now_ms();
+
+	(void)sig;
+	nanosleep(&ts, NULL);
+	handled_ms = 1 + (int)(now_ms() - begun);
+}
+
+static void *wait_and_handle(void *arg)
+{
+	/* Of the kernel's: it comes to the kernel thread, whatever that is at. */
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
+	struct itimerspec at = {.it_value = {.tv_nsec = 50000000}};
+	pthread_cond_t *cond = arg;
+	timer_t timer;
+
+	event._sigev_un._tid = (int)syscall(SYS_gettid);
+	CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+	CHECK_OK(pthread_mutex_lock(&one));
+	CHECK(timer_settime(timer, 0, &at, NULL) == 0);
+	while (!ready)
+		CHECK_OK(pthread_cond_wait(cond, &one));
+	CHECK_OK(pthread_mutex_unlock(&one));
+	CHECK(timer_delete(timer) == 0);
+	woken = 1;
+	return NULL;
+}
+
+static void check_handled(void)
+{
+	static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+	struct sigaction act = {.sa_handler = sleep_in_handler};
+
+	ready = handled_ms = woken = 0;
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	pthread_t thread = start(wait_and_handle, &cond);
+	for (long long end = now_ms() + 15000; handled_ms == 0; sleep_ms(1))
+		CHECK(now_ms() < end);
+	CHECK(handled_ms > 19);
+	sleep_ms(5);
+	CHECK_OK(pthread_mutex_lock(&one));
+	ready = 1;
+	CHECK_OK(pthread_cond_signal(&cond));
+	CHECK_OK(pthread_mutex_unlock(&one));
+	for (long long end = now_ms() + 15000; !woken; sleep_ms(1))
+		CHECK(now_ms() < end);
+	join(thread);
+}
+
+static void handlers(void)
+{
+	pthread_mutexattr_t attr;
+
+	for (int kind = 0; kind < 4; kind++) {
+		make(&one, 0, kind & 1, 1, kind >> 1);
+		check_handled();
+	}
+	/* Only a real-time thread may lock one with a ceiling. */
+	struct sched_param param = {.sched_priority = 1};
+	if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &param) != 0)
+		return;
+	CHECK_OK(pthread_mutexattr_init(&attr));
+	CHECK_OK(pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_PROTECT));
+	CHECK_OK(pthread_mutexattr_setprioceiling(&attr, 5));
+	CHECK_OK(pthread_mutex_init(&one, &attr));
+	check_handled();
 }
 
 /* A wait for a condition comes back with what the mutex has to say. */
@@ -713,11 +834,13 @@ int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 	    {"rules", rules},
+	    {"wait-rules", wait_rules},
 	    {"ceilings", ceilings},
 	    {"owner-ends", owner_ends},
 	    {"waiters", waiters},
 	    {"contended", contended},
 	    {"conditions", conditions},
+	    {"handlers", handlers},
 	    {"cancels", cancels},
 	    {"before-threads", before_threads},
 	    {"pair", pair},
