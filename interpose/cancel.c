@@ -40,9 +40,11 @@ static bool load_unwinder(void)
 	return true;
 }
 
-static void run_list(struct _pthread_cleanup_buffer **list, uintptr_t limit)
+/* Those below limit on a stack that ends at end, and on any other: 0 for one above all others. */
+static void run_list(struct _pthread_cleanup_buffer **list, uintptr_t limit,
+		     uintptr_t end)
 {
-	while (*list != NULL && (uintptr_t)*list < limit) {
+	while (*list != NULL && (uintptr_t)*list - end < limit - end) {
 		struct _pthread_cleanup_buffer *b = *list;
 
 		*list = b->__prev;
@@ -54,8 +56,8 @@ static void run_list(struct _pthread_cleanup_buffer **list, uintptr_t limit)
  * own, inside its functions, and the program's. */
 static void run_buffers(struct task_ext *ext, uintptr_t limit)
 {
-	run_list(libc_cleanup_buffers(), limit);
-	run_list(&ext->buffers, limit);
+	run_list(libc_cleanup_buffers(), limit, 0);
+	run_list(&ext->buffers, limit, 0);
 }
 
 static _Noreturn void jump_to(struct cleanup_frame *f)
@@ -101,8 +103,10 @@ _Noreturn void cancel_unwind(struct task *t)
 	if (load_unwinder())
 		unwinder.forced_unwind(&ext->exception, stop, t);
 	/* No unwinder, or a frame that it cannot pass: C's handlers at least. */
-	if (ext->frames != NULL)
+	if (ext->frames != NULL) {
+		run_buffers(ext, (uintptr_t)ext->frames);
 		jump_to(ext->frames);
+	}
 	run_buffers(ext, UINTPTR_MAX);
 	thread_end(t);
 }
@@ -175,19 +179,40 @@ EXPORT void __pthread_unwind_next(__pthread_unwind_buf_t *buf)
 	cancel_unwind(t);
 }
 
+void cleanup_push(struct task *t, struct _pthread_cleanup_buffer *b,
+		  void (*routine)(void *), void *arg)
+{
+	b->__routine = routine;
+	b->__arg = arg;
+	b->__prev = task_ext(t)->buffers;
+	task_ext(t)->buffers = b;
+}
+
+void cleanup_pop(struct task *t, struct _pthread_cleanup_buffer *b)
+{
+	task_ext(t)->buffers = b->__prev;
+}
+
+/* As libc's own jump does (nptl/cleanup_compat.c): to another stack, such as a handler's, it leaves
+ * nothing behind. */
+void cleanup_jump(struct task *t, uintptr_t sp)
+{
+	void *low;
+	size_t size, guard;
+
+	task_get_stack(t, &low, &size, &guard); /* of main it tells 0 */
+	run_list(&task_ext(t)->buffers, sp, (uintptr_t)low + size);
+}
+
 EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b,
 				  void (*routine)(void *), void *arg)
 {
 	struct task *t = task_self();
 
-	if (t == NULL) {
+	if (t == NULL)
 		real._pthread_cleanup_push(b, routine, arg);
-		return;
-	}
-	b->__routine = routine;
-	b->__arg = arg;
-	b->__prev = task_ext(t)->buffers;
-	task_ext(t)->buffers = b;
+	else
+		cleanup_push(t, b, routine, arg);
 }
 
 EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int execute)
@@ -198,7 +223,7 @@ EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int execute)
 		real._pthread_cleanup_pop(b, execute);
 		return;
 	}
-	task_ext(t)->buffers = b->__prev;
+	cleanup_pop(t, b);
 	if (execute)
 		b->__routine(b->__arg);
 }
@@ -314,6 +339,23 @@ void cancel_leave(struct task *t, bool acted)
 	task_set_cancel_point(t, false);
 	if (!acted)
 		cancel_test(t);
+}
+
+bool cancel_hold(struct task *t)
+{
+	bool async = task_ext(t)->cancel_async;
+
+	task_set_cancel_point(t, false);
+	set_async(t, false);
+	return async;
+}
+
+void cancel_release(struct task *t, bool async)
+{
+	if (unlikely(async)) {
+		set_async(t, true);
+		cancel_test(t);
+	}
 }
 
 void cancel_now(struct task *t)

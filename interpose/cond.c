@@ -22,37 +22,69 @@ static clockid_t clock_of(const pthread_cond_t *c)
 	return c->__data.__wrefs & COND_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_REALTIME;
 }
 
-struct leaving {
+/* A wait in its course. */
+struct cond_wait {
+	pthread_cond_t *cond;
 	pthread_mutex_t *mutex;
 	struct task *task;
+	struct _pthread_cleanup_buffer cleanup;
+	bool left;  /* the mutex */
+	int result; /* cond_park's; -EINTR until then */
 };
 
 static void leave_mutex(void *arg)
 {
-	struct leaving *l = arg;
+	struct cond_wait *w = arg;
 
-	mutex_leave(l->mutex, l->task);
+	mutex_leave(w->mutex, w->task);
+	w->left = true;
+}
+
+/* No cancel ends the wait for the mutex: the program's cleanup handlers count on having it. */
+static int come_back(struct cond_wait *w)
+{
+	bool async = cancel_hold(w->task);
+
+	cleanup_pop(w->task, &w->cleanup);
+	int r = mutex_return(w->mutex, w->task, w->result == COND_GRANTED,
+			     w->result == COND_MOVED);
+	cancel_release(w->task, async);
+	return r;
+}
+
+/* The wait is left by unwinding or by a jump, because an asynchronous cancel acts, or from a
+ * handler that interrupted it.  If it was signalled, that is another's: as with libc. */
+static void wait_is_left(void *arg)
+{
+	struct cond_wait *w = arg;
+
+	if (!w->left)
+		return;
+	come_back(w);
+	if (w->result >= 0)
+		cond_wake(w->cond, 1);
 }
 
 static int wait_on(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, ns_t deadline)
 {
-	struct leaving l = {.mutex = m, .task = t};
+	struct cond_wait w = {.cond = c, .mutex = m, .task = t, .result = -EINTR};
 	int r = mutex_check_owner(m, t);
 
 	if (r != 0)
 		return r;
 	mutex_bind(m, t);
 	cancel_enter(t);
-	r = cond_park(c, mutex_word(m), leave_mutex, &l, deadline);
-	int error = mutex_return(m, t, r == COND_GRANTED, r == COND_MOVED);
+	cleanup_push(t, &w.cleanup, wait_is_left, &w);
+	cond_park(c, mutex_word(m), leave_mutex, &w, deadline, &w.result);
+	r = come_back(&w);
 	/* A waiter that is cancelled has the mutex when its cleanup handlers run, and has
 	 * used up no signal: one that has been signalled is not cancelled here. */
-	cancel_leave(t, r != -EINTR);
+	cancel_leave(t, w.result != -EINTR);
 	signal_take_eintr(t);
-	if (error != 0)
-		return error;
+	if (r != 0)
+		return r;
 	/* -EINTR: a handler ran meanwhile, and somebody was signalled. */
-	return r == -ETIMEDOUT ? ETIMEDOUT : 0;
+	return w.result == -ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
 /* A shared condition, or a mutex of the kernel's: the real functions, by door 4. */

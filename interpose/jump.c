@@ -37,6 +37,7 @@ static struct __jmp_buf_tag *leave_handlers(struct __jmp_buf_tag *env,
 
 	if (t == NULL)
 		return env;
+	cleanup_jump(t, stack_pointer_of(env));
 	if (!env->__mask_was_saved) {
 		signal_leave_handlers(t, stack_pointer_of(env), NULL);
 		return env;

@@ -133,6 +133,20 @@ void cancel_test(struct task *t);
 void cancel_enter(struct task *t);
 void cancel_leave(struct task *t, bool acted);
 
+/* Between these a cancel stays pending, also an asynchronous one, and ends no waits.  cancel_release
+ * is told what cancel_hold said. */
+bool cancel_hold(struct task *t);
+void cancel_release(struct task *t, bool async);
+
+/* Between these, in one function, routine(arg) is called when t's stack is unwound to above b, or
+ * a jump leaves it. */
+void cleanup_push(struct task *t, struct _pthread_cleanup_buffer *b,
+		  void (*routine)(void *), void *arg);
+void cleanup_pop(struct task *t, struct _pthread_cleanup_buffer *b);
+
+/* A jump is about to leave what lies on t's stack below sp. */
+void cleanup_jump(struct task *t, uintptr_t sp);
+
 /* Around a function of libc that blocks and is a cancellation point: the kernel door, and a
  * cancel acts where it meets libc's wait, whose own cleanup then runs. */
 void cancel_enter_libc(struct task *t);

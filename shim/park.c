@@ -639,8 +639,8 @@ static int cond_result(struct task *t, int result)
 	return t->wait.moved ? COND_MOVED : result;
 }
 
-int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(void *),
-	      void *arg, ns_t deadline)
+void cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(void *),
+	       void *arg, ns_t deadline, int *result)
 {
 	struct task *t = task_self();
 
@@ -653,20 +653,19 @@ int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(vo
 	lock_release(&b->lock);
 	release(arg);
 
-	int result = cond_result(t, park_wait(t, deadline));
-	while (result == -EINTR) {
+	*result = cond_result(t, park_wait(t, deadline));
+	while (*result == -EINTR) {
 		uint32_t seen = t->wait.seen;
 
 		runtime_leave(t);
 		if (task_cancel_wanted(t))
-			return result;
+			return;
 		runtime_enter(t);
 		if (!resume_cond(t, cond, mutex_word, seen))
 			break;
-		result = cond_result(t, park_wait(t, deadline));
+		*result = cond_result(t, park_wait(t, deadline));
 	}
 	runtime_leave(t);
-	return result;
 }
 
 /*

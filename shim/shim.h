@@ -119,15 +119,16 @@ extern bool elders_wait __attribute__((visibility("hidden")));
 /*
  * A condition variable's queue is keyed by its address and needs no word of it.
  * cond_park: enqueues the caller on cond, calls release(arg) (which unlocks the mutex and
- * may neither park nor leave the runtime), and parks.  Returns 0 when signalled, -ETIMEDOUT,
- * or -EINTR for a cancel, or when after a handler it is not known whether it was signalled.
+ * may neither park nor leave the runtime), and parks.  *result is 0 when signalled, -ETIMEDOUT,
+ * or -EINTR for a cancel, or when after a handler it is not known whether it was signalled; it
+ * holds also where a cancel acts and the call does not return.
  * mutex_word, when not NULL, is the mutex's lock word: a signal that finds it held moves
- * the waiter there instead of waking it.  cond_park then returns COND_GRANTED when the
+ * the waiter there instead of waking it.  *result is then COND_GRANTED when the
  * mutex was handed to the caller, or COND_MOVED: it must be taken with lock_slow, since
  * others may wait behind.
  */
-int cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(void *),
-	      void *arg, ns_t deadline);
+void cond_park(const void *cond, _Atomic uint32_t *mutex_word, void (*release)(void *),
+	       void *arg, ns_t deadline, int *result);
 enum { COND_MOVED = 1, COND_GRANTED = 2 };
 
 /* Signals at most n waiters of cond.  Also callable by workers. */

@@ -49,6 +49,14 @@ everywhere() {
 	everywhere posix-cancel async-waits
 }
 
+@test "whoever leaves the wait for a condition otherwise has its mutex" {
+	everywhere posix-cancel cond
+}
+
+@test "who is cancelled there and waits for its mutex uses no CPU" {
+	everywhere posix-cancel cond-held
+}
+
 @test "cleanup handlers run in reverse order, then the keys' destructors" {
 	everywhere posix-cancel order
 }

@@ -10,6 +10,7 @@
 #include <mqueue.h>
 #include <poll.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -504,6 +505,131 @@ static void test_async(void)
 	CHECK(in_thread(cancel_self, NULL) == PTHREAD_CANCELED);
 }
 
+/* --- waits for a condition ------------------------------------------------------------------- */
+
+/* It knows its owner: unlocking it tells whether the caller has it. */
+static pthread_mutex_t checked;
+
+static void unlock_checked(void *arg)
+{
+	(void)arg;
+	CHECK_OK(pthread_mutex_unlock(&checked));
+	ended++;
+}
+
+static void *wait_with_type(void *type)
+{
+	CHECK_OK(pthread_setcanceltype((int)(intptr_t)type, NULL));
+	CHECK_OK(pthread_mutex_lock(&checked));
+	pthread_cleanup_push(unlock_checked, NULL);
+	step = 1;
+	for (;;)
+		CHECK_OK(pthread_cond_wait(&cond, &checked));
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+static void stay_in_handler(int sig)
+{
+	(void)sig;
+	step = 2;
+	for (;;)
+		sleep_ms(10000);
+}
+
+static sigjmp_buf before_wait;
+
+static void jump_out(int sig)
+{
+	(void)sig;
+	siglongjmp(before_wait, 1);
+}
+
+static void *wait_and_jump(void *arg)
+{
+	CHECK_OK(pthread_mutex_lock(&checked));
+	step = 1;
+	if (sigsetjmp(before_wait, 1) == 0)
+		for (;;)
+			CHECK_OK(pthread_cond_wait(&cond, &checked));
+	CHECK_OK(pthread_mutex_unlock(&checked));
+	return arg;
+}
+
+static pthread_t start_to_wait(void *(*routine)(void *), void *arg)
+{
+	step = ended = 0;
+	pthread_t thread = start(routine, arg);
+	wait_for_step(1);
+	CHECK_OK(pthread_mutex_lock(&checked)); /* it waits */
+	CHECK_OK(pthread_mutex_unlock(&checked));
+	return thread;
+}
+
+static void check_unlocked(pthread_t thread)
+{
+	CHECK(join(thread) == PTHREAD_CANCELED && ended == 1);
+	CHECK_OK(pthread_mutex_trylock(&checked));
+	CHECK_OK(pthread_mutex_unlock(&checked));
+}
+
+/* However the wait is left, the mutex is held then. */
+static void test_cond(void)
+{
+	struct sigaction act = {.sa_handler = stay_in_handler};
+	pthread_mutexattr_t attr;
+	pthread_t thread;
+
+	CHECK_OK(pthread_mutexattr_init(&attr));
+	CHECK_OK(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK));
+	CHECK_OK(pthread_mutex_init(&checked, &attr));
+	for (int signalled = 0; signalled < 20; signalled++) {
+		thread = start_to_wait(wait_with_type,
+				       (void *)(intptr_t)PTHREAD_CANCEL_DEFERRED);
+		for (int i = 0; i < signalled; i++)
+			CHECK_OK(pthread_cond_signal(&cond));
+		CHECK_OK(pthread_cancel(thread));
+		check_unlocked(thread);
+	}
+	/* Asynchronously: natively while it is parked, at least. */
+	ended = 0;
+	thread =
+	    start_waiting(wait_with_type, (void *)(intptr_t)PTHREAD_CANCEL_ASYNCHRONOUS);
+	CHECK_OK(pthread_cancel(thread));
+	check_unlocked(thread);
+	/* In a handler that interrupts it. */
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	thread = start_to_wait(wait_with_type, (void *)(intptr_t)PTHREAD_CANCEL_DEFERRED);
+	CHECK_OK(pthread_kill(thread, SIGUSR1));
+	wait_for_step(2);
+	CHECK_OK(pthread_cancel(thread));
+	check_unlocked(thread);
+	/* By a jump out of a handler. */
+	act.sa_handler = jump_out;
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	thread = start_to_wait(wait_and_jump, NULL);
+	CHECK_OK(pthread_kill(thread, SIGUSR1));
+	join(thread);
+}
+
+/* Who is cancelled and must wait for the mutex uses no CPU meanwhile. */
+static void test_cond_held(void)
+{
+	struct timespec used, before;
+
+	CHECK_OK(pthread_mutex_init(&checked, NULL));
+	pthread_t thread = start_to_wait(wait_with_type, NULL);
+	CHECK_OK(pthread_mutex_lock(&checked));
+	CHECK_OK(pthread_cancel(thread));
+	sleep_ms(5);
+	CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before) == 0);
+	sleep_ms(500);
+	CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) == 0);
+	CHECK(used.tv_sec - before.tv_sec + (used.tv_nsec - before.tv_nsec) / 1e9 < 0.05);
+	CHECK_OK(pthread_mutex_unlock(&checked));
+	check_unlocked(thread);
+}
+
 /* --- the end --------------------------------------------------------------------------------------- */
 
 static pthread_key_t key;
@@ -713,6 +839,8 @@ int main(int argc, char **argv)
 	    {"many", test_many},
 	    {"closed", test_closed},
 	    {"async-waits", test_async_waits},
+	    {"cond", test_cond},
+	    {"cond-held", test_cond_held},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
