@@ -273,9 +273,9 @@ static void robust_release(pthread_mutex_t *m, uint32_t mark)
 		;
 	if (!(old & FUTEX_WAITERS))
 		return;
-	wake(word, 1);
-	if (unlikely(elders_wait))
-		real.syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1);
+	/* For libc all robust ones are shared: see pthread_mutex_init(). */
+	if (wake(word, 1) == 0 && unlikely(elders_wait))
+		real.syscall(SYS_futex, word, FUTEX_WAKE, 1);
 }
 
 /* Of one that is held: 0: wait; -1: done; or an errno. */

@@ -27,7 +27,8 @@
  *   are delayed for a while then, and let in for as long, in turns that double until the
  *   writer had its chance (see opens_at): it gets the lock, and who must enter does.
  *
- * Process-shared locks are libc's, by door 4.
+ * Process-shared locks are libc's, by door 4; and all of them where elders may wait in libc, by
+ * libc's other words.
  */
 #include "wrap.h"
 
@@ -471,7 +472,7 @@ static int read_unlock(struct rwlock *l)
 
 static inline bool is_ours(const struct rwlock *l, const struct task *t)
 {
-	return likely(t != NULL) && likely(l->shared == 0);
+	return likely(t != NULL) && likely(l->shared == 0) && likely(!elders_wait);
 }
 
 EXPORT int pthread_rwlock_init(pthread_rwlock_t *l, const pthread_rwlockattr_t *attr)

@@ -106,7 +106,9 @@ static int wake_runtime(void)
 	};
 	if (adopted_key == 0)
 		pthread_key_create(&adopted_key, adopted_ends);
-	elders_wait = have_elders();
+	/* Whoever begins to wait later is a task, or adopted. */
+	if (!runtime_is_live())
+		elders_wait = have_elders();
 	r = -runtime_start();
 	if (r == ENOSYS) /* and has said why */
 		runs_native = true;

@@ -412,7 +412,7 @@ static bool nobody_waits(const void *addr)
 	return first == NULL || first == &b->chain;
 }
 
-int wake_bits(const _Atomic uint32_t *addr, int n, uint32_t bits)
+static int wake_tasks(const _Atomic uint32_t *addr, int n, uint32_t bits)
 {
 	struct task *t = task_self();
 	struct list woken;
@@ -426,6 +426,19 @@ int wake_bits(const _Atomic uint32_t *addr, int n, uint32_t bits)
 	wake_collected(&woken);
 	if (entered)
 		runtime_leave(t);
+	return got;
+}
+
+bool elders_wait;
+
+int wake_bits(const _Atomic uint32_t *addr, int n, uint32_t bits)
+{
+	int got = wake_tasks(addr, n, bits);
+
+	if (unlikely(elders_wait) && got < n) {
+		int elders = sys_futex_wake_bits(addr, n - got, bits);
+		got += elders > 0 ? elders : 0;
+	}
 	return got;
 }
 
@@ -490,10 +503,17 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 	/* Pairs with the store of who changed it: as the kernel's FUTEX_CMP_REQUEUE. */
 	if (!check || load_acquire(from) == expected) {
 		got = collect_locked(bucket_of(from), from, n_wake, ~0U, &woken);
-		got += move_locked(from, to, n_move);
+		n_wake -= got;
+		int moved = move_locked(from, to, n_move);
+		n_move -= moved;
+		got += moved;
 	}
 	release_two(from, to);
 	wake_collected(&woken);
+	if (unlikely(elders_wait) && got >= 0) {
+		int elders = sys_futex_requeue(from, to, n_wake, n_move);
+		got += elders > 0 ? elders : 0;
+	}
 	runtime_leave(t);
 	return got;
 }
@@ -567,8 +587,6 @@ int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 	}
 	return 0;
 }
-
-bool elders_wait;
 
 void unlock_slow(_Atomic uint32_t *word)
 {

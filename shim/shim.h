@@ -112,8 +112,9 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline);
 void unlock_slow(_Atomic uint32_t *word);
 
-/* When the runtime woke, the process had other kernel threads, libc's own.  They may wait
- * in libc, and so in the kernel, for what tasks now give up: each wake is for both. */
+/* When the runtime woke first, the process had other kernel threads, libc's own.  They may wait
+ * in libc, and so in the kernel, for what tasks now give up: each wake is for both, and objects
+ * whose words say who waits are left to libc.  It does not change after that. */
 extern bool elders_wait __attribute__((visibility("hidden")));
 
 /*

@@ -43,6 +43,19 @@ static inline long sys_futex_wake(void *addr, int n)
 	return sys(SYS_futex, addr, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n);
 }
 
+static inline int sys_futex_wake_bits(const _Atomic uint32_t *addr, int n, uint32_t bits)
+{
+	return (int)sys(SYS_futex, addr, FUTEX_WAKE_BITSET | FUTEX_PRIVATE_FLAG, n, 0, 0,
+			bits);
+}
+
+static inline int sys_futex_requeue(const _Atomic uint32_t *from,
+				    const _Atomic uint32_t *to, int n_wake, int n_move)
+{
+	return (int)sys(SYS_futex, from, FUTEX_REQUEUE | FUTEX_PRIVATE_FLAG, n_wake,
+			n_move, to);
+}
+
 /* A relative timespec for ns; negative counts as zero. */
 static inline struct timespec ns_timespec(int64_t ns)
 {

@@ -74,6 +74,10 @@ everywhere() {
 	everywhere before-threads
 }
 
+@test "who waits since before there were threads for a robust mutex gets it" {
+	everywhere elders
+}
+
 # in_pairs CASE: the program and its peer, each native and green.
 in_pairs() {
 	local prog=$BATS_FILE_TMPDIR/robust

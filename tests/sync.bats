@@ -106,6 +106,12 @@ everywhere() {
 	at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/rwlock" starving-writer-of-any-kind
 }
 
+@test "who waits since before there were threads is let in, or woken, like the others" {
+	everywhere rwlock elders
+	everywhere sem elders
+	everywhere futex elders
+}
+
 @test "the last to hold a rwlock may destroy it at once" {
 	everywhere rwlock destroyed-at-once
 }

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -146,6 +147,36 @@ static inline pthread_t start_waiting(void *(*routine)(void *), void *arg)
 
 	until_waits(&s.tid);
 	return thread;
+}
+
+static inline void run_elder(union sigval start)
+{
+	run_waiting(start.sival_ptr);
+}
+
+/* As start_waiting(), by a kernel thread that libc makes for a timer, and that nobody joins:
+ * while nobody has created a thread, it waits natively. */
+static inline void start_elder(void *(*routine)(void *), void *arg)
+{
+	struct start_waiting *s = calloc(1, sizeof(*s));
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD,
+				 .sigev_notify_function = run_elder,
+				 .sigev_value.sival_ptr = s};
+	struct itimerspec at = {.it_value.tv_nsec = 1};
+	timer_t timer;
+
+	s->routine = routine;
+	s->arg = arg;
+	CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+	CHECK(timer_settime(timer, 0, &at, NULL) == 0);
+	until_waits(&s->tid);
+}
+
+/* Until so many have counted themselves. */
+static inline void until_counted(const _Atomic int *n, int least)
+{
+	for (long long end = now_ms() + 15000; *n < least; sleep_ms(1))
+		CHECK(now_ms() < end);
 }
 
 static inline void *join(pthread_t thread)

@@ -144,6 +144,27 @@ static void wakes(void)
 	join_waiters(N_WAITERS);
 }
 
+static _Atomic int n_elders;
+
+static void *wait_as_elder(void *addr)
+{
+	CHECK(futex(addr, FUTEX_WAIT, 0, NULL, NULL, 0) == 0);
+	n_elders++;
+	return NULL;
+}
+
+/* Who waits since before there were threads. */
+static void elders(void)
+{
+	for (int i = 0; i < 3; i++)
+		start_elder(wait_as_elder, (void *)&word);
+	start_waiters(1, &word);
+	CHECK(futex(&word, FUTEX_REQUEUE, 2, (void *)9, &other, 0) == 4);
+	CHECK(futex(&other, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) == 2);
+	until_counted(&n_elders, 3);
+	join_waiters(1);
+}
+
 static void bits(void)
 {
 	for (int i = 0; i < N_WAITERS; i++)
@@ -501,6 +522,7 @@ int main(int argc, char **argv)
 	    {"bits", bits},
 	    {"requeues", requeues},
 	    {"requeues-in-time", requeues_in_time},
+	    {"elders", elders},
 	    {"wake-op", wake_op},
 	    {"locks", locks},
 	    {"process-shared", process_shared},

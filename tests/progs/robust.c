@@ -524,6 +524,28 @@ static void before_threads(void)
 	}
 }
 
+static _Atomic int n_locked;
+
+static void *lock_as_elder(void *arg)
+{
+	CHECK_OK(pthread_mutex_lock(&one));
+	n_locked++;
+	CHECK_OK(pthread_mutex_unlock(&one));
+	return arg;
+}
+
+static void elders(void)
+{
+	make(&one, PTHREAD_MUTEX_NORMAL, 0, 0, PTHREAD_MUTEX_ROBUST);
+	CHECK_OK(pthread_mutex_lock(&one));
+	start_elder(lock_as_elder, NULL);
+	start_elder(lock_as_elder, NULL);
+	pthread_t thread = start_waiting(lock_as_elder, NULL);
+	CHECK_OK(pthread_mutex_unlock(&one));
+	until_counted(&n_locked, 3);
+	join(thread);
+}
+
 /* --- two processes ------------------------------------------------------------------------------ */
 
 /* Lies in memory that both see. */
@@ -843,6 +865,7 @@ int main(int argc, char **argv)
 	    {"handlers", handlers},
 	    {"cancels", cancels},
 	    {"before-threads", before_threads},
+	    {"elders", elders},
 	    {"pair", pair},
 	    {"process-ends", process_ends},
 	};

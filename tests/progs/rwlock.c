@@ -447,6 +447,57 @@ static void destroyed_at_once(void)
 	}
 }
 
+/* --- who waits since before there were threads --------------------------------------------- */
+
+static _Atomic int n_through;
+
+static void *write_and_count(void *l)
+{
+	CHECK_OK(pthread_rwlock_wrlock(l));
+	CHECK(pthread_rwlock_rdlock(l) == EDEADLK);
+	CHECK_OK(pthread_rwlock_unlock(l));
+	n_through++;
+	return l;
+}
+
+static void *read_and_count(void *l)
+{
+	CHECK_OK(pthread_rwlock_rdlock(l));
+	CHECK_OK(pthread_rwlock_unlock(l));
+	n_through++;
+	return l;
+}
+
+static void elders(void)
+{
+	pthread_rwlock_t written[3], read[3];
+	pthread_t threads[12];
+	int n = 0;
+
+	for (int i = 0; i < 3; i++) {
+		init_kind(&written[i], kinds[i]);
+		init_kind(&read[i], kinds[i]);
+		CHECK_OK(pthread_rwlock_wrlock(&written[i]));
+		CHECK_OK(pthread_rwlock_rdlock(&read[i]));
+		start_elder(write_and_count, &written[i]);
+		start_elder(read_and_count, &written[i]);
+		start_elder(write_and_count, &read[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		threads[n++] = start(write_and_count, &written[i]);
+		threads[n++] = start(read_and_count, &written[i]);
+		threads[n++] = start(write_and_count, &read[i]);
+		threads[n++] = start(read_and_count, &read[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		CHECK_OK(pthread_rwlock_unlock(&written[i]));
+		CHECK_OK(pthread_rwlock_unlock(&read[i]));
+	}
+	until_counted(&n_through, 9 + n);
+	while (n > 0)
+		join(threads[--n]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
@@ -461,6 +512,7 @@ int main(int argc, char **argv)
 	    {"starving-writer-of-any-kind", starving_writer_of_any_kind},
 	    {"starving-reader", starving_reader},
 	    {"destroyed-at-once", destroyed_at_once},
+	    {"elders", elders},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

@@ -278,6 +278,29 @@ static void destroyed_at_once(void)
 	}
 }
 
+/* --- who waits since before there were threads ------------------------------------------------ */
+
+static void *wait_and_count(void *arg)
+{
+	CHECK(sem_wait(&sem) == 0);
+	n_done++;
+	return arg;
+}
+
+static void elders(void)
+{
+	CHECK(sem_init(&sem, 0, 0) == 0);
+	start_elder(wait_and_count, NULL);
+	start_elder(wait_and_count, NULL);
+	pthread_t thread = start_waiting(wait_and_count, NULL);
+	for (int i = 1; i <= 3; i++) {
+		CHECK(sem_post(&sem) == 0);
+		until_counted(&n_done, i);
+	}
+	join(thread);
+	CHECK(value() == 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
@@ -289,6 +312,7 @@ int main(int argc, char **argv)
 	    {"posted-by-handler", posted_by_handler},
 	    {"cancelled", cancelled},
 	    {"destroyed-at-once", destroyed_at_once},
+	    {"elders", elders},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
