@@ -2,8 +2,9 @@
 /*
  * barrier.c: barriers.
  *
- * A barrier begins as libc's pthread_barrier_init leaves it, and the words are then our
- * own: nobody is inside one when the runtime wakes.  Process-shared ones are libc's.
+ * A barrier begins as libc's pthread_barrier_init leaves it, or after some rounds of libc's while the
+ * runtime slept, and the words are then our own: nobody is inside one when the runtime wakes.
+ * Process-shared ones are libc's, by door 4; and all where elders may be inside.
  *
  * A round ends when the last of its tasks arrives: one step sets the arrivals back to zero
  * and moves the round on, so that those who wait know it, and those who arrive next are in
@@ -37,6 +38,11 @@ static struct barrier *of(pthread_barrier_t *b)
 	return (struct barrier *)b;
 }
 
+static bool is_ours(const struct barrier *b, const struct task *t)
+{
+	return t != NULL && !b->shared && !elders_wait;
+}
+
 EXPORT int pthread_barrier_init(pthread_barrier_t *barrier,
 				const pthread_barrierattr_t *attr, unsigned count)
 {
@@ -56,8 +62,8 @@ static bool arrive(struct barrier *b, uint32_t *round)
 	do {
 		uint32_t arrived = (uint32_t)before + 1;
 		*round = before >> 32;
-		/* libc's word counts on through the rounds: who writes there what libc
-		 * would have (glibc's own tests do), writes a number of whole ones. */
+		/* libc's word counts on through the rounds: what it left there, and who writes
+		 * what it would have (glibc's own tests do), is a number of whole ones. */
 		if (unlikely(arrived > b->count))
 			arrived = (arrived - 1) % b->count + 1;
 		if (arrived == b->count)
@@ -70,18 +76,12 @@ static bool arrive(struct barrier *b, uint32_t *round)
 	return (uint32_t)after == 0;
 }
 
-static void wait_for_round(struct barrier *b, uint32_t round)
+static void wait_for_round(struct barrier *b, struct task *t, uint32_t round)
 {
 	/* Pairs with arrive(). */
 	while (atomic_load_explicit(&b->round, memory_order_acquire) == round) {
-		struct task *t = task_self();
-
-		if (t != NULL) {
-			task_waits_for(t, WAIT_BARRIER, b);
-			park_on(&b->round, round, NO_DEADLINE);
-		} else {
-			real.usleep(1000); /* for a thread that is not the program's */
-		}
+		task_waits_for(t, WAIT_BARRIER, b);
+		park_on(&b->round, round, NO_DEADLINE);
 	}
 }
 
@@ -90,32 +90,34 @@ static void leave(struct barrier *b)
 	_Atomic uint32_t *inside = &b->inside;
 
 	/* Pairs with pthread_barrier_destroy.  The barrier may be gone after it. */
-	if (atomic_fetch_sub_explicit(inside, 1, memory_order_acq_rel) ==
-		(1 | DESTROYED) &&
-	    task_self() != NULL)
+	if (atomic_fetch_sub_explicit(inside, 1, memory_order_acq_rel) == (1 | DESTROYED))
 		wake(inside, 1);
+}
+
+static int wait_real(pthread_barrier_t *barrier)
+{
+	enter_kernel();
+	int r = real.pthread_barrier_wait(barrier);
+	leave_kernel();
+	return r;
 }
 
 EXPORT int pthread_barrier_wait(pthread_barrier_t *barrier)
 {
+	struct task *t = task_self();
 	struct barrier *b = of(barrier);
 	uint32_t round;
 	bool is_last;
 
-	if (unlikely(b->shared)) {
-		if (task_self() == NULL)
-			return real.pthread_barrier_wait(barrier);
-		enter_kernel();
-		int r = real.pthread_barrier_wait(barrier);
-		leave_kernel();
-		return r;
-	}
+	if (unlikely(!is_ours(b, t)))
+		return t == NULL ? real.pthread_barrier_wait(barrier)
+				 : wait_real(barrier);
 	/* Before it arrives: who is let out by the arrival and destroys must see it. */
 	atomic_fetch_add_explicit(&b->inside, 1, memory_order_acq_rel);
 	is_last = arrive(b, &round);
 	if (!is_last)
-		wait_for_round(b, round);
-	else if (b->count > 1 && task_self() != NULL)
+		wait_for_round(b, t, round);
+	else if (b->count > 1)
 		wake(&b->round, INT_MAX);
 	leave(b);
 	return is_last ? PTHREAD_BARRIER_SERIAL_THREAD : 0;
@@ -123,25 +125,20 @@ EXPORT int pthread_barrier_wait(pthread_barrier_t *barrier)
 
 EXPORT int pthread_barrier_destroy(pthread_barrier_t *barrier)
 {
+	struct task *t = task_self();
 	struct barrier *b = of(barrier);
 	uint32_t inside;
 
-	if (b->shared)
+	if (!is_ours(b, t))
 		return real.pthread_barrier_destroy(barrier);
-	if (atomic_load_explicit(&b->arrived, memory_order_relaxed) != 0)
+	if (atomic_load_explicit(&b->arrived, memory_order_relaxed) % b->count != 0)
 		return EBUSY;
 	/* Pairs with leave(). */
 	inside = atomic_fetch_or_explicit(&b->inside, DESTROYED, memory_order_acq_rel);
 	for (; (inside & ~DESTROYED) != 0;
 	     inside = atomic_load_explicit(&b->inside, memory_order_acquire)) {
-		struct task *t = task_self();
-
-		if (t != NULL) {
-			task_waits_for(t, WAIT_BARRIER, b);
-			park_on(&b->inside, inside | DESTROYED, NO_DEADLINE);
-		} else {
-			real.usleep(1000);
-		}
+		task_waits_for(t, WAIT_BARRIER, b);
+		park_on(&b->inside, inside | DESTROYED, NO_DEADLINE);
 	}
 	return 0;
 }

@@ -10,6 +10,9 @@ PROGS=(mutex rwlock barrier spin sem once c11 sleep futex)
 
 setup_file() {
 	local prog
+	# The same, but that its threads stay native.
+	build_prog barrier -DUNFIT -rdynamic
+	mv "$BATS_FILE_TMPDIR"/{barrier,unfit}
 	for prog in "${PROGS[@]}"; do
 		build_prog "$prog"
 	done
@@ -110,6 +113,7 @@ everywhere() {
 	everywhere rwlock elders
 	everywhere sem elders
 	everywhere futex elders
+	everywhere barrier elders
 }
 
 @test "the last to hold a rwlock may destroy it at once" {
@@ -118,6 +122,11 @@ everywhere() {
 
 @test "a barrier lets nobody go before all have come" {
 	everywhere barrier errors rounds crowd counted-on process-shared
+}
+
+@test "no cancel ends the wait at a barrier, nor where threads stay native" {
+	everywhere barrier cancelled
+	everywhere unfit cancelled
 }
 
 @test "the first to leave a barrier may destroy it at once" {

@@ -142,6 +142,50 @@ static void process_shared(void)
 	CHECK_OK(pthread_barrier_destroy(&barrier));
 }
 
+static _Atomic int n_out;
+
+static void *attend(void *arg)
+{
+	for (int i = 0; i < 10; i++)
+		is_serial(&barrier);
+	n_out++;
+	return arg;
+}
+
+/* Who waits since before there were threads. */
+static void elders(void)
+{
+	CHECK_OK(pthread_barrier_init(&barrier, NULL, 4));
+	start_elder(attend, NULL);
+	start_elder(attend, NULL);
+	pthread_t thread = start(attend, NULL);
+	attend(NULL);
+	until_counted(&n_out, 4);
+	join(thread);
+	CHECK_OK(pthread_barrier_destroy(&barrier));
+}
+
+/* No cancel ends it: it is no cancellation point. */
+static void cancelled(void)
+{
+	CHECK_OK(pthread_barrier_init(&barrier, NULL, 2));
+	pthread_t thread = start_waiting(attend, NULL);
+	CHECK_OK(pthread_cancel(thread));
+	sleep_ms(20);
+	attend(NULL);
+	until_counted(&n_out, 2);
+	join(thread);
+	CHECK_OK(pthread_barrier_destroy(&barrier));
+}
+
+#ifdef UNFIT
+/* As if it were built with AddressSanitizer: its threads stay native. */
+void __asan_init(void);
+void __asan_init(void)
+{
+}
+#endif
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
@@ -151,6 +195,8 @@ int main(int argc, char **argv)
 	    {"crowd", crowd},
 	    {"counted-on", counted_on},
 	    {"process-shared", process_shared},
+	    {"elders", elders},
+	    {"cancelled", cancelled},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
