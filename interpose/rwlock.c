@@ -250,7 +250,7 @@ static void pass_on(struct rwlock *l, bool writer_left)
 
 /* --- reading --------------------------------------------------------------------------- */
 
-/* How long to wait: abstime NULL is for ever. */
+/* How long to wait: abstime NULL is for ever.  It is valid. */
 struct until {
 	clockid_t clock;
 	const struct timespec *abstime;
@@ -294,11 +294,12 @@ static int read_slow(struct rwlock *l, const struct until *u)
 			end(l, r == 0 ? s + READER : s);
 			return r;
 		}
-		if (is_late || (u->abstime != NULL && deadline == NO_DEADLINE &&
-				deadline_at(u->clock, u->abstime, &deadline) != 0)) {
+		if (is_late) {
 			end(l, s);
-			return is_late ? ETIMEDOUT : EINVAL;
+			return ETIMEDOUT;
 		}
+		if (deadline == NO_DEADLINE)
+			deadline_at(u->clock, u->abstime, &deadline);
 		r = park_reader(l, &s, opens < deadline ? opens : deadline);
 		if (r == 0)
 			return 0;
@@ -391,12 +392,12 @@ static int write_slow(struct rwlock *l, const struct until *u)
 	int r = 0;
 
 	while (!take_to_write(l, &w, &s)) {
-		if (u->abstime != NULL && deadline == NO_DEADLINE)
-			r = -deadline_at(u->clock, u->abstime, &deadline);
-		if (r == -ETIMEDOUT || r == -EINVAL) {
+		if (r == -ETIMEDOUT) {
 			give_up(l, s);
-			return -r;
+			return ETIMEDOUT;
 		}
+		if (deadline == NO_DEADLINE)
+			deadline_at(u->clock, u->abstime, &deadline);
 		r = park_writer(l, &w, &s, deadline);
 	}
 	end(l, s);
@@ -555,9 +556,11 @@ EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *lock)
 }
 ALIAS(__pthread_rwlock_wrlock, pthread_rwlock_wrlock);
 
-static bool is_waiting_clock(clockid_t clock)
+/* As libc's, it looks before it takes the lock, and also when that is free. */
+static bool is_valid(const struct until *u)
 {
-	return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC;
+	return (u->clock == CLOCK_REALTIME || u->clock == CLOCK_MONOTONIC) &&
+	       (u->abstime == NULL || timespec_is_valid(u->abstime));
 }
 
 EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t *lock, clockid_t clock,
@@ -568,7 +571,7 @@ EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t *lock, clockid_t clock,
 	struct task *t = task_self();
 	int r;
 
-	if (!is_waiting_clock(clock))
+	if (!is_valid(&u))
 		return EINVAL;
 	if (is_ours(l, t))
 		return read_lock(l, t, &u);
@@ -593,7 +596,7 @@ EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t *lock, clockid_t clock,
 	struct task *t = task_self();
 	int r;
 
-	if (!is_waiting_clock(clock))
+	if (!is_valid(&u))
 		return EINVAL;
 	if (is_ours(l, t))
 		return write_lock(l, t, &u);

@@ -103,6 +103,21 @@ static int write_until(clockid_t clock, const struct timespec *ts)
 			 : pthread_rwlock_clockwrlock(&lock, clock, ts);
 }
 
+/* Also where nobody has to wait. */
+static void check_invalid_times(void)
+{
+	struct timespec bad = {.tv_sec = 1, .tv_nsec = -1},
+			too_much = {.tv_sec = 1, .tv_nsec = 1000000000};
+
+	for (int clock = -1; clock <= CLOCK_MONOTONIC; clock++) {
+		CHECK(read_until(clock, &bad) == EINVAL);
+		CHECK(write_until(clock, &bad) == EINVAL);
+		CHECK(read_until(clock, &too_much) == EINVAL);
+		CHECK(write_until(clock, &too_much) == EINVAL);
+	}
+	in_thread(try_both, (int[]){0, 0});
+}
+
 static void *time_out(void *arg)
 {
 	bool held_to_read = *(bool *)arg;
@@ -126,8 +141,7 @@ static void *time_out(void *arg)
 		CHECK(write_until(clock, &ts) == EINVAL);
 		ts.tv_nsec = -1;
 		CHECK(write_until(clock, &ts) == EINVAL);
-		if (!held_to_read)
-			CHECK(read_until(clock, &ts) == EINVAL);
+		CHECK(read_until(clock, &ts) == EINVAL);
 		ts = (struct timespec){-1, 0};
 		CHECK(write_until(clock, &ts) == ETIMEDOUT);
 	}
@@ -141,6 +155,7 @@ static void times(void)
 	const struct timespec past = {1, 0};
 
 	become_threaded();
+	check_invalid_times();
 	CHECK_OK(pthread_rwlock_wrlock(&lock));
 	in_thread(time_out, &held_to_read);
 	CHECK_OK(pthread_rwlock_unlock(&lock));
