@@ -4,8 +4,11 @@
  *
  * A process-private one needs none of its words: its waiters are found by its address.  The
  * words hold what glibc's pthread_cond_init put there (the clock and whether it is shared),
- * so one that was made before the runtime woke, or statically, is valid.  A process-shared
- * one goes to the real functions, with the real mutex that belongs to it.
+ * so one that was made before the runtime woke, or statically, is valid.
+ *
+ * A process-shared one goes to the real functions, with the mutex, which is most often shared as
+ * well: see lock_with_libc() for one that is not.  Where libc cannot handle that, the wait is as
+ * for a private condition, and who signals looks for both.
  */
 #include "mutex.h"
 
@@ -87,13 +90,21 @@ static int wait_on(pthread_cond_t *c, pthread_mutex_t *m, struct task *t, ns_t d
 	return w.result == -ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
-/* A shared condition, or a mutex of the kernel's: the real functions, by door 4. */
+static bool is_libcs(const pthread_cond_t *c, const pthread_mutex_t *m)
+{
+	return is_shared(c) && mutex_suits_libc(m);
+}
+
+/* A shared condition: the real functions, by door 4. */
 static int wait_real(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock,
 		     const struct timespec *abstime)
 {
 	struct task *t = task_self();
+	_Atomic uint32_t *word = mutex_word(m);
 	int r;
 
+	if (word != NULL)
+		lock_with_libc(word);
 	mutex_begin_real(m, t);
 	cancel_enter_libc(t);
 	if (abstime == NULL)
@@ -111,7 +122,7 @@ EXPORT int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 
 	if (t == NULL)
 		return real.pthread_cond_wait(c, m);
-	if (is_shared(c))
+	if (is_libcs(c, m))
 		return wait_real(c, m, 0, NULL);
 	return wait_on(c, m, t, NO_DEADLINE);
 }
@@ -121,7 +132,7 @@ static int wait_until(pthread_cond_t *c, pthread_mutex_t *m, struct task *t,
 {
 	ns_t deadline;
 
-	if (is_shared(c))
+	if (is_libcs(c, m))
 		return wait_real(c, m, clock, abstime);
 	if (deadline_at(clock, abstime, &deadline) != 0)
 		return EINVAL;
@@ -152,9 +163,9 @@ EXPORT int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid
 
 EXPORT int pthread_cond_signal(pthread_cond_t *c)
 {
-	if (task_self() == NULL || is_shared(c))
+	if (task_self() == NULL)
 		return real.pthread_cond_signal(c);
-	if (unlikely(elders_wait))
+	if (is_shared(c) || unlikely(elders_wait))
 		real.pthread_cond_signal(c);
 	cond_wake(c, 1);
 	return 0;
@@ -162,9 +173,9 @@ EXPORT int pthread_cond_signal(pthread_cond_t *c)
 
 EXPORT int pthread_cond_broadcast(pthread_cond_t *c)
 {
-	if (task_self() == NULL || is_shared(c))
+	if (task_self() == NULL)
 		return real.pthread_cond_broadcast(c);
-	if (unlikely(elders_wait))
+	if (is_shared(c) || unlikely(elders_wait))
 		real.pthread_cond_broadcast(c);
 	cond_wake(c, INT_MAX);
 	return 0;

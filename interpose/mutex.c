@@ -616,6 +616,13 @@ _Atomic uint32_t *mutex_word(pthread_mutex_t *m)
 	return word_of(m);
 }
 
+bool mutex_suits_libc(const pthread_mutex_t *m)
+{
+	int kind = kind_of(m);
+
+	return is_real(kind) || !(kind & (KIND_ROBUST | KIND_INHERIT));
+}
+
 /* Whether that is t, as libc may know it: see identify(). */
 static bool is_owner(int tid, struct task *t)
 {

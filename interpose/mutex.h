@@ -11,6 +11,9 @@
  * one that the caller, who is about to wait, holds on to. */
 _Atomic uint32_t *mutex_word(pthread_mutex_t *m);
 
+/* Whether m's words mean to libc what they mean to us: it may handle m while tasks use it. */
+bool mutex_suits_libc(const pthread_mutex_t *m);
+
 /* EPERM when m's kind knows its owner and that is not t; else 0. */
 int mutex_check_owner(pthread_mutex_t *m, struct task *t);
 

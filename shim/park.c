@@ -44,6 +44,9 @@ static struct bucket {
 	struct list chain; /* leaders; NULL pointers: never used */
 	uint32_t signals;  /* of conditions: how often it was looked for their waiters */
 	_Atomic bool interrupted; /* a condition's waiter left it for a handler, once */
+	/* Who waits for its lock words is in the kernel: see lock_with_libc().  For good; the
+	 * lock's. */
+	bool is_libcs_too;
 } __attribute__((aligned(CACHE_LINE))) buckets[N_BUCKETS];
 
 static struct bucket *bucket_of(const void *addr)
@@ -539,19 +542,36 @@ static bool spin_for(struct task *t, _Atomic uint32_t *word, uint32_t as)
 	return false;
 }
 
-/* Enqueues the caller if the word is still 2; the front is for who has waited before. */
-static bool enqueue_for_lock(struct task *t, _Atomic uint32_t *word, bool front)
+enum place { NOWHERE, IN_BUCKET, IN_KERNEL };
+
+/* Where to wait if the word is still 2, which the caller is enqueued for; the front is for who has
+ * waited before. */
+static enum place enqueue_for_lock(struct task *t, _Atomic uint32_t *word, bool front)
 {
+	enum place place = NOWHERE;
+
 	fresh_waiter(&t->wait);
 	struct bucket *b = bucket_lock(word);
-	bool held = load_relaxed(word) == 2;
 
-	if (held) {
+	if (unlikely(b->is_libcs_too)) {
+		place = IN_KERNEL;
+	} else if (load_relaxed(word) == 2) {
+		place = IN_BUCKET;
 		t->wait.lost = front;
 		enqueue_locked(b, &t->wait, word, front);
 	}
 	lock_release(&b->lock);
-	return held;
+	return place;
+}
+
+/* As libc does, while the word is 2.  As park_on. */
+static int wait_in_kernel(_Atomic uint32_t *word, ns_t deadline)
+{
+	struct timespec ts = ns_timespec(deadline);
+
+	return (int)kernel_call(
+	    SYS_futex, (long)word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, 2,
+	    deadline == NO_DEADLINE ? 0 : (long)&ts, 0, FUTEX_BITSET_MATCH_ANY);
 }
 
 int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
@@ -573,7 +593,8 @@ int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 		result = 0;
 		/* Again: a handler may have waited for something else. */
 		task_waits_for(t, kind, object);
-		if (enqueue_for_lock(t, word, waited)) {
+		enum place place = enqueue_for_lock(t, word, waited);
+		if (place == IN_BUCKET) {
 			result = park_wait(t, deadline);
 			waited = true;
 		}
@@ -582,10 +603,34 @@ int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline)
 		runtime_leave(t);
 		if (granted)
 			return 0;
+		if (place == IN_KERNEL)
+			result = wait_in_kernel(word, deadline);
 		if (result == -ETIMEDOUT)
 			return result;
 	}
 	return 0;
+}
+
+/*
+ * libc sees to it that somebody is woken when it gives the word up if that is 2, but in the
+ * kernel, and there it waits for the word itself.  So who wants a lock word of this bucket waits
+ * there from now on, and who waits in the bucket for this one tries anew:
+ *
+ *	waiter: lock; libc's too?  unlock; wait in the kernel while the word is 2
+ *	here:   lock; libc's too; collect; unlock; wake them; libc gives it up
+ */
+void lock_with_libc(_Atomic uint32_t *word)
+{
+	struct task *t = task_self();
+	struct list woken;
+
+	runtime_enter(t);
+	struct bucket *b = bucket_lock(word);
+	b->is_libcs_too = true;
+	collect_locked(b, word, INT32_MAX, ~0U, &woken);
+	lock_release(&b->lock);
+	wake_collected(&woken);
+	runtime_leave(t);
 }
 
 void unlock_slow(_Atomic uint32_t *word)
@@ -594,6 +639,7 @@ void unlock_slow(_Atomic uint32_t *word)
 	bool entered = enter_unless_inside(t);
 	struct bucket *b = bucket_lock(word);
 	struct waiter *w = leader_locked(b, word);
+	bool kernel_too = elders_wait || b->is_libcs_too;
 
 	if (w == NULL) {
 		/* Pairs with the next holder's acquire. */
@@ -615,7 +661,7 @@ void unlock_slow(_Atomic uint32_t *word)
 	lock_release(&b->lock);
 	if (w != NULL)
 		wake_task(task_of_waiter(w));
-	if (unlikely(elders_wait))
+	if (unlikely(kernel_too))
 		sys_futex_wake(word, 1);
 	if (entered)
 		runtime_leave(t);
@@ -704,7 +750,7 @@ static void signal_waiter(struct waiter *w)
 	if (word != NULL) {
 		struct bucket *b = bucket_lock(word);
 
-		held = load_relaxed(word);
+		held = b->is_libcs_too ? 0 : load_relaxed(word);
 		/* Whoever holds it must look for us when it lets go. */
 		while (held != 0 && !cas_acq_rel(word, &held, 2))
 			;

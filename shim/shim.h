@@ -112,6 +112,9 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 int lock_slow(_Atomic uint32_t *word, bool others_wait, ns_t deadline);
 void unlock_slow(_Atomic uint32_t *word);
 
+/* libc's own code is about to give up the word, which the caller holds, and to take it again. */
+void lock_with_libc(_Atomic uint32_t *word);
+
 /* When the runtime woke first, the process had other kernel threads, libc's own.  They may wait
  * in libc, and so in the kernel, for what tasks now give up: each wake is for both, and objects
  * whose words say who waits are left to libc.  It does not change after that. */

@@ -78,6 +78,10 @@ everywhere() {
 	everywhere elders
 }
 
+@test "a process-shared condition goes with a mutex of any kind that is not shared" {
+	everywhere shared-condition
+}
+
 # in_pairs CASE: the program and its peer, each native and green.
 in_pairs() {
 	local prog=$BATS_FILE_TMPDIR/robust

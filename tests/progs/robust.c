@@ -546,6 +546,68 @@ static void elders(void)
 	join(thread);
 }
 
+/* A condition that is process-shared, and a mutex that is not. */
+enum { N_TURNS = 400, N_PASSING = 4 };
+static pthread_cond_t turned;
+static int turn;
+
+static void *pass_turn(void *arg)
+{
+	CHECK_OK(pthread_mutex_lock(&one));
+	while (turn < N_TURNS) {
+		if (turn % N_PASSING == (intptr_t)arg) {
+			turn++;
+			CHECK_OK(pthread_cond_broadcast(&turned));
+		} else if (turn % 3 == 0) {
+			struct timespec ts = in_ms(CLOCK_REALTIME, 30000);
+			CHECK_OK(pthread_cond_timedwait(&turned, &one, &ts));
+		} else {
+			CHECK_OK(pthread_cond_wait(&turned, &one));
+		}
+	}
+	CHECK_OK(pthread_mutex_unlock(&one));
+	return NULL;
+}
+
+/* Has others wait for the mutex. */
+static void *hold_now_and_then(void *arg)
+{
+	bool is_over = false;
+
+	while (!is_over) {
+		CHECK_OK(arg != NULL ? lock_within(&one, 30000)
+				     : pthread_mutex_lock(&one));
+		sched_yield();
+		is_over = turn >= N_TURNS;
+		CHECK_OK(pthread_mutex_unlock(&one));
+		sleep_ms(1);
+	}
+	return NULL;
+}
+
+static void shared_condition(void)
+{
+	pthread_t threads[N_PASSING + 2];
+	pthread_condattr_t attr;
+
+	CHECK_OK(pthread_condattr_init(&attr));
+	CHECK_OK(pthread_condattr_setpshared(&attr, PTHREAD_PROCESS_SHARED));
+	for (int kind = 0; kind < 16; kind++) {
+		CHECK_OK(pthread_cond_init(&turned, &attr));
+		make(&one, kind % 4, kind / 4 % 2, 0, kind / 8);
+		turn = 0;
+		for (int i = 0; i < N_PASSING; i++)
+			threads[i] = start(pass_turn, (void *)(intptr_t)i);
+		threads[N_PASSING] = start(hold_now_and_then, NULL);
+		threads[N_PASSING + 1] = start(hold_now_and_then, &one);
+		for (int i = 0; i < N_PASSING + 2; i++)
+			join(threads[i]);
+		CHECK(turn == N_TURNS);
+		CHECK_OK(pthread_cond_destroy(&turned));
+		CHECK_OK(pthread_mutex_destroy(&one));
+	}
+}
+
 /* --- two processes ------------------------------------------------------------------------------ */
 
 /* Lies in memory that both see. */
@@ -866,6 +928,7 @@ int main(int argc, char **argv)
 	    {"cancels", cancels},
 	    {"before-threads", before_threads},
 	    {"elders", elders},
+	    {"shared-condition", shared_condition},
 	    {"pair", pair},
 	    {"process-ends", process_ends},
 	};
