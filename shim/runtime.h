@@ -229,7 +229,9 @@ struct proc {
 } __attribute__((aligned(CACHE_LINE)));
 
 enum proc_status {
-	PROC_IDLE,      /* on the idle list */
+	/* Nobody's: on the idle list, unless GOMAXPROCS was lowered below it.  It becomes so,
+	 * and ceases to be, together with that, under sched.lock. */
+	PROC_IDLE,
 	PROC_RUNNING,   /* its owner runs on it */
 	PROC_IN_KERNEL, /* its owner is in the kernel; a CAS from here takes it */
 };

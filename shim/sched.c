@@ -176,18 +176,15 @@ static bool is_retired(const struct proc *p)
 	return p->id >= load_relaxed(&sched.n_procs);
 }
 
-/* A processor beyond a lowered GOMAXPROCS leaves its tasks to the others. */
-static void proc_retire(struct proc *p)
+/* Nobody has p, which is beyond a lowered GOMAXPROCS: it leaves its tasks to the others. */
+static void retire_locked(struct proc *p)
 {
 	bool inherit;
 	struct task *t;
 
-	lock_acquire(&sched.lock);
 	while ((t = runq_pop(&p->runq, &inherit)) != NULL)
 		global_push_locked(t);
-	store_relaxed(&p->status, PROC_IDLE); /* on no list: procs_set may revive it */
-	lock_release(&sched.lock);
-	sched_kick();
+	store_relaxed(&p->status, PROC_IDLE);
 }
 
 void sched_resize(int before, int after)
@@ -196,12 +193,15 @@ void sched_resize(int before, int after)
 	store_relaxed(&sched.n_procs, after);
 	/* Idle ones beyond the new number leave the list; others do when they look. */
 	for (struct proc **at = &sched.idle_procs; *at != NULL;) {
-		if ((*at)->id >= after) {
-			*at = (*at)->idle_next;
+		struct proc *p = *at;
+
+		if (is_retired(p)) {
+			*at = p->idle_next;
 			store_relaxed(&sched.n_idle_procs,
 				      load_relaxed(&sched.n_idle_procs) - 1);
+			retire_locked(p);
 		} else {
-			at = &(*at)->idle_next;
+			at = &p->idle_next;
 		}
 	}
 	/* One that was retired and is idle again, or is new. */
@@ -214,13 +214,16 @@ void sched_resize(int before, int after)
 
 void proc_release(struct proc *p)
 {
-	if (is_retired(p)) {
-		proc_retire(p);
-		return;
-	}
 	lock_acquire(&sched.lock);
-	idle_push_locked(p);
+	/* Under the lock: see PROC_IDLE. */
+	bool retired = is_retired(p);
+	if (retired)
+		retire_locked(p);
+	else
+		idle_push_locked(p);
 	lock_release(&sched.lock);
+	if (retired)
+		sched_kick();
 }
 
 static void proc_own(struct worker *w, struct proc *p)
@@ -811,13 +814,7 @@ static struct task *find_once(struct worker *w, struct proc *p)
 	struct task *t;
 
 	if (is_retired(p)) {
-		store_relaxed(&w->proc, NULL);
-		/* Before proc_retire() kicks: while anybody spins nobody is woken. */
-		if (w->spinning) {
-			w->spinning = false;
-			add_acq_rel(&sched.n_spinning, -1);
-		}
-		proc_retire(p);
+		go_idle(w, p);
 		return NULL;
 	}
 	t = pick_local(w, p, &inherit, __builtin_ia32_rdtsc());

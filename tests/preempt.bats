@@ -105,3 +105,9 @@ fpu() {
 	unset PGREEN_SHAKE
 	at_procs 3 -- green "$BATS_FILE_TMPDIR/resize" 1 4 1 2 4
 }
+
+@test "and when the number changes faster than they come and go" {
+	requires_green "there is no such number"
+	unset PGREEN_SHAKE
+	PGREEN_TEST_LIMIT=20 at_procs 2 8 -- green "$BATS_FILE_TMPDIR/resize" hurry
+}

@@ -3,6 +3,9 @@
  * resize.c N...: changes the number of processors to each N in turn while threads compute,
  * sleep and wait for each other.  Each time about as many kernel threads compute as there
  * are processors, and everybody gets on.
+ *
+ * resize.c hurry: changes it to and fro, faster than processors come and go, while threads
+ * sleep for moments; at the end all processors are there.
  */
 #include <dlfcn.h>
 #include <semaphore.h>
@@ -143,14 +146,83 @@ static void wait_for_progress(void)
 		}
 }
 
+static void *doze(void *number)
+{
+	const struct timespec moment = {.tv_nsec = 20000};
+
+	while (!time_is_up) {
+		nanosleep(&moment, NULL);
+		progress[(intptr_t)number]++;
+	}
+	return NULL;
+}
+
+/* Two that wake each other, and so wake workers. */
+static void *alternate(void *number)
+{
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	static pthread_cond_t turned = PTHREAD_COND_INITIALIZER;
+	static intptr_t turn;
+
+	while (!time_is_up) {
+		struct timespec until = in_ms(CLOCK_REALTIME, 1);
+
+		pthread_mutex_lock(&mutex);
+		turn = (intptr_t)number;
+		pthread_cond_broadcast(&turned);
+		while (turn == (intptr_t)number && !time_is_up &&
+		       pthread_cond_timedwait(&turned, &mutex, &until) == 0)
+			;
+		pthread_mutex_unlock(&mutex);
+		progress[(intptr_t)number]++;
+	}
+	return NULL;
+}
+
+static int (*gomaxprocs)(int);
+
+static void hurry(void)
+{
+	enum { MS = 3000, N = 6, MOST = 4 };
+	pthread_t threads[N];
+	const struct timespec moment = {.tv_nsec = 30000};
+
+	for (intptr_t i = 0; i < N; i++)
+		threads[i] = start(i < N - 2 ? doze : alternate, (void *)i);
+	long long end = now_ms() + MS;
+	for (int i = 0; now_ms() < end; i++) {
+		gomaxprocs(1);
+		if (i % 3 == 0)
+			nanosleep(&moment, NULL);
+		gomaxprocs(MOST);
+		if (i % 3 == 1)
+			nanosleep(&moment, NULL);
+	}
+	time_is_up = true;
+	for (int i = 0; i < N; i++)
+		join(threads[i]);
+	/* None has been lost: as many threads as there are processors compute at once. */
+	time_is_up = false;
+	for (intptr_t i = 0; i < MOST; i++)
+		threads[i] = start(compute, (void *)i);
+	wait_for_computing(MOST);
+	time_is_up = true;
+	for (int i = 0; i < MOST; i++)
+		join(threads[i]);
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t threads[N_COMPUTING + N_PAIRS + N_SLEEPERS];
-	int (*gomaxprocs)(int) = (int (*)(int))dlsym(RTLD_DEFAULT, "pgreen_gomaxprocs");
 	intptr_t n = 0;
 
+	gomaxprocs = (int (*)(int))dlsym(RTLD_DEFAULT, "pgreen_gomaxprocs");
 	CHECK(gomaxprocs != NULL);
 	CHECK(gomaxprocs(-1) == -1 && errno == EINVAL);
+	if (argc > 1 && strcmp(argv[1], "hurry") == 0) {
+		hurry();
+		return 0;
+	}
 	for (; n < N_COMPUTING; n++)
 		threads[n] = start(compute, (void *)n);
 	for (; n < N_COMPUTING + N_PAIRS; n++)
