@@ -130,7 +130,10 @@ struct task {
 	/* Owner only: its waits end when it is cancelled, because it stands at a cancellation
 	 * point, or because its cancel type is asynchronous. */
 	bool cancel_point, cancel_anywhere;
-	int kernel_tid; /* bound: its kernel thread */
+	/* Bound: its kernel thread.  0 until it has run there: see kernel_tid_of().  It stays
+	 * when the task has ended and its worker is another's: the kernel knows nobody by it
+	 * then.  Written by itself, all read. */
+	_Atomic int kernel_tid;
 	ns_t
 	    cpu_before; /* bound: CPU time that its kernel thread does not count, or has too
 			    much; written before bound */

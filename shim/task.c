@@ -50,6 +50,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->rests, false);
 	t->keeps_slot = t->is_main = false;
 	t->cpu_before = 0;
+	store_relaxed(&t->kernel_tid, 0);
 	t->cancel_point = t->cancel_anywhere = t->at_wait = false;
 	store_relaxed(&t->interrupt, 0);
 	store_relaxed(&t->in_door, false);
@@ -200,8 +201,10 @@ static void bind_here(struct task *t)
 {
 	struct worker *w = load_relaxed(&t->worker);
 
-	t->kernel_tid = sys(SYS_gettid);
-	store_relaxed(&w->tid, t->kernel_tid);
+	int tid = sys(SYS_gettid);
+
+	store_relaxed(&t->kernel_tid, tid);
+	store_relaxed(&w->tid, tid);
 	store_relaxed(&w->kernel_tid, 1);
 	setid_inherit(w);
 	store_relaxed(&w->current, t);
@@ -266,6 +269,15 @@ void task_unadopt(struct task *t)
 	sys_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
+/* The kernel thread of the bound t, from the moment that pthread_create returns: the kernel
+ * tells it to the worker before it lets the thread run. */
+static int kernel_tid_of(const struct task *t)
+{
+	int tid = load_relaxed(&t->kernel_tid);
+
+	return likely(tid != 0) ? tid : load_relaxed(&load_relaxed(&t->worker)->tid);
+}
+
 /* --- CPU time ------------------------------------------------------------------------- */
 
 void task_charge(struct task *t, ns_t used)
@@ -281,7 +293,7 @@ ns_t task_cpu_ns(struct task *t)
 		runtime_leave(t); /* it may be bound now */
 	}
 	if (is_bound(t))
-		return t->cpu_before + sys_cpu_ns_of(t->kernel_tid);
+		return t->cpu_before + sys_cpu_ns_of(kernel_tid_of(t));
 	return ticks_ns(sched_cpu_so_far(t));
 }
 
@@ -299,7 +311,7 @@ static void take_worker_over(struct task *t, struct worker *w)
 
 	sched_count_cpu(t);
 	t->cpu_before = ticks_ns(load_relaxed(&t->cpu_tsc)) - sys_cpu_ns();
-	t->kernel_tid = load_relaxed(&w->tid);
+	store_relaxed(&t->kernel_tid, load_relaxed(&w->tid));
 	w->owned = true;
 	add_relaxed(&sched.n_workers, -1);
 	/* Pairs with is_bound(). */
@@ -343,17 +355,17 @@ long task_bind_call(struct task *t, long nr, long a, long b, long c, long d, lon
 
 int task_kernel_tid(const struct task *t)
 {
-	return is_bound(t) ? t->kernel_tid : 0;
+	return is_bound(t) ? kernel_tid_of(t) : 0;
 }
 
 int task_twin_tid(const struct task *t)
 {
-	return is_bound(t) ? t->kernel_tid : load_relaxed(&sysmon_worker.tid);
+	return is_bound(t) ? kernel_tid_of(t) : load_relaxed(&sysmon_worker.tid);
 }
 
 void task_set_identity(struct task *t, bool on)
 {
-	libc_set_tid(t->tcb, on && is_bound(t) ? t->kernel_tid : t->tid);
+	libc_set_tid(t->tcb, on && is_bound(t) ? kernel_tid_of(t) : t->tid);
 }
 
 void task_leave_robust(struct task *t, void *list)

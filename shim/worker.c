@@ -192,7 +192,7 @@ static void bound_main(void *arg)
 
 	preempt_setup_thread(w);
 	setid_handle(w);
-	t->kernel_tid = load_relaxed(&w->tid);
+	store_relaxed(&t->kernel_tid, load_relaxed(&w->tid));
 	worker_run_bound(w, t);
 }
 

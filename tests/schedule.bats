@@ -58,6 +58,10 @@ everywhere() {
 	everywhere cpus
 }
 
+@test "who is pinned pins a thread that it has just created, and not itself" {
+	everywhere newborns
+}
+
 @test "CPU time is what the thread used, not what its kernel thread did, nor its waits" {
 	everywhere cpu-time
 }

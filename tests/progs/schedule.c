@@ -418,6 +418,51 @@ static void cpus(void)
 	expect_all_cpus(NULL);
 }
 
+static void *wait_and_tell_cpu(void *gate)
+{
+	pthread_barrier_wait(gate);
+	return (void *)(intptr_t)sched_getcpu();
+}
+
+/* A thread that is pinned pins those that it creates, as soon as it has. */
+static void *pin_newborns(void *arg)
+{
+	enum { N = 50 };
+	cpu_set_t first = one_cpu(0), second = one_cpu(1), set;
+	const struct sched_param none = {0};
+	pthread_t newborns[N];
+	pthread_barrier_t gate;
+	int policy;
+	struct sched_param param;
+
+	CHECK_OK(pthread_barrier_init(&gate, NULL, N + 1));
+	CHECK_OK(pthread_setaffinity_np(pthread_self(), sizeof(first), &first));
+	for (int i = 0; i < N; i++) {
+		newborns[i] = start(wait_and_tell_cpu, &gate);
+		CHECK_OK(pthread_setaffinity_np(newborns[i], sizeof(second), &second));
+		CHECK_OK(pthread_setschedparam(newborns[i], SCHED_BATCH, &none));
+		CHECK_OK(pthread_getaffinity_np(newborns[i], sizeof(set), &set));
+		CHECK(CPU_EQUAL(&set, &second));
+		CHECK(sched_getaffinity(0, sizeof(set), &set) == 0);
+		CHECK(CPU_EQUAL(&set, &first));
+		CHECK_OK(pthread_getschedparam(newborns[i], &policy, &param));
+		CHECK(policy == SCHED_BATCH);
+		CHECK(sched_getscheduler(0) == SCHED_OTHER);
+	}
+	pthread_barrier_wait(&gate);
+	for (int i = 0; i < N; i++)
+		CHECK(CPU_ISSET((int)(intptr_t)join(newborns[i]), &second));
+	return arg;
+}
+
+static void newborns(void)
+{
+	CHECK(sched_getaffinity(0, sizeof(all_cpus), &all_cpus) == 0);
+	if (CPU_COUNT(&all_cpus) < 2)
+		exit(77);
+	in_thread(pin_newborns, NULL);
+}
+
 /* --- CPU time ---------------------------------------------------------------------------- */
 
 static long long cpu_ms(clockid_t clock)
@@ -850,6 +895,7 @@ int main(int argc, char **argv)
 	    {"policy-refused", policy_refused},
 	    {"nice", nice_own},
 	    {"cpus", cpus},
+	    {"newborns", newborns},
 	    {"cpu-time", cpu_time},
 	    {"cpu-forward", cpu_forward},
 	    {"apart", apart},
