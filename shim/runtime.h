@@ -302,6 +302,13 @@ struct worker {
 
 enum { MAX_PROCS = 1024 };
 
+/* What shall end sysmon's sleep. */
+enum sysmon_sleep {
+	SYSMON_WATCHES, /* nothing: it is short */
+	SYSMON_AWAY,    /* a task queues while no processor is idle */
+	SYSMON_RESTS,   /* a processor is taken: until now all were idle */
+};
+
 struct sched {
 	struct lock lock;                /* the queue, the idle lists, worker creation */
 	struct task *_Atomic queue_head; /* global queue, FIFO; sched.lock */
@@ -322,10 +329,10 @@ struct sched {
 	 * a descriptor is ready. */
 	struct worker *_Atomic poller;
 	_Atomic ns_t poll_until;
-	/* sysmon sleeps for long, since no task queues: who queues one wakes it. */
-	_Atomic bool sysmon_is_away;
-	_Atomic ns_t last_poll; /* when descriptors were last asked for */
-	_Atomic int n_tasks;    /* alive, main included, adopted ones not */
+	/* Written by sysmon, and by who calls it back. */
+	_Atomic int sysmon_sleep; /* enum sysmon_sleep */
+	_Atomic ns_t last_poll;   /* when descriptors were last asked for */
+	_Atomic int n_tasks;      /* alive, main included, adopted ones not */
 	/* Counted up when signals on their way are lost (exec, fork).  Never 0. */
 	_Atomic uint32_t asking;
 	_Atomic int
@@ -599,6 +606,9 @@ void sysmon_fork_child(void);
 
 /* Ends sysmon's sleep, if it sleeps without end.  Anyone. */
 void sysmon_wake(void);
+
+/* The same, for who has found that it shall watch again. */
+void sysmon_call_back(void);
 
 /* --- preempt.c --------------------------------------------------------------------- */
 

@@ -147,27 +147,25 @@ static void idle_push_locked(struct proc *p)
 	store_relaxed(&sched.n_idle_procs, load_relaxed(&sched.n_idle_procs) + 1);
 }
 
-static struct proc *proc_take_idle_locked(void)
-{
-	struct proc *p = sched.idle_procs;
-
-	if (p == NULL)
-		return NULL;
-	sched.idle_procs = p->idle_next;
-	store_relaxed(&sched.n_idle_procs, load_relaxed(&sched.n_idle_procs) - 1);
-	store_relaxed(&p->status, PROC_RUNNING);
-	return p;
-}
-
 static struct proc *proc_take_idle(void)
 {
-	struct proc *p = NULL;
+	bool sysmon_rests;
 
 	if (load_relaxed(&sched.n_idle_procs) == 0)
 		return NULL;
 	lock_acquire(&sched.lock);
-	p = proc_take_idle_locked();
+	struct proc *p = sched.idle_procs;
+	if (p != NULL) {
+		sched.idle_procs = p->idle_next;
+		store_relaxed(&sched.n_idle_procs, load_relaxed(&sched.n_idle_procs) - 1);
+		store_relaxed(&p->status, PROC_RUNNING);
+	}
+	/* Under the lock, as sysmon stores it: it sees p taken, or we see that it rests. */
+	sysmon_rests = load_relaxed(&sched.sysmon_sleep) == SYSMON_RESTS;
 	lock_release(&sched.lock);
+	/* While p is in use nobody else sees to timers and descriptors that others wait for. */
+	if (unlikely(sysmon_rests) && p != NULL)
+		sysmon_call_back();
 	return p;
 }
 
@@ -256,10 +254,8 @@ void sched_kick(void)
 	fence_seq_cst();
 	if (load_relaxed(&sched.n_idle_procs) == 0) {
 		/* Who holds the processors may block, and only sysmon sees it. */
-		if (unlikely(load_relaxed(&sched.sysmon_is_away))) {
-			store_relaxed(&sched.sysmon_is_away, false);
-			sysmon_wake();
-		}
+		if (unlikely(load_relaxed(&sched.sysmon_sleep) != SYSMON_WATCHES))
+			sysmon_call_back();
 		return;
 	}
 	if (load_relaxed(&sched.n_spinning) != 0)

@@ -62,6 +62,12 @@ void sysmon_wake(void)
 	preempt_worker(&sysmon_worker);
 }
 
+void sysmon_call_back(void)
+{
+	store_relaxed(&sched.sysmon_sleep, SYSMON_WATCHES);
+	sysmon_wake();
+}
+
 /* --- is it blocked? ----------------------------------------------------------------- */
 
 /* The CPU time of a kernel thread of ours; measured: 750 ns. */
@@ -582,14 +588,39 @@ static ns_t calm_sleep(ns_t now)
 	return sleep > SLEEP_QUEUE_NS ? sleep : SLEEP_QUEUE_NS;
 }
 
+/*
+ * Whether sysmon may rest, since all processors are idle: whoever takes one calls it back, or
+ * a timer or descriptor that comes due while that computes would wait until it wakes by
+ * itself.  On a server that is idle between any two requests each would pay for that: so when
+ * it has just been called it is not called again, but sleeps no longer than beside busy ones.
+ */
+static bool may_rest(bool was_called)
+{
+	lock_acquire(&sched.lock);
+	bool idle =
+	    load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs);
+	if (idle)
+		store_relaxed(&sched.sysmon_sleep,
+			      was_called ? SYSMON_AWAY : SYSMON_RESTS);
+	lock_release(&sched.lock);
+	/* Pairs with sched_kick(): it sees that we are away, or we see the task. */
+	fence_seq_cst();
+	if (idle && !work_anywhere())
+		return true;
+	store_relaxed(&sched.sysmon_sleep, SYSMON_WATCHES);
+	return false;
+}
+
 /* How long sysmon sleeps next.  It may be away for long only while no task queues, and
  * whoever queues one then calls it back: seldom, since it stays for a while. */
-static ns_t next_sleep(ns_t now, ns_t sleep, int idle_ticks, int calm_ticks, int *stay)
+static ns_t next_sleep(ns_t now, ns_t sleep, int idle_ticks, int calm_ticks,
+		       bool was_called, int *stay)
 {
-	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs)) {
-		store_relaxed(&sched.sysmon_is_away, true);
-		return idle_ticks > TICKS_BEFORE_RESTING ? SLEEP_REST_NS : SLEEP_IDLE_NS;
-	}
+	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs) &&
+	    may_rest(was_called))
+		return was_called                          ? SLEEP_MAX_NS
+		       : idle_ticks > TICKS_BEFORE_RESTING ? SLEEP_REST_NS
+							   : SLEEP_IDLE_NS;
 	if (idle_ticks == 0 || sched.shake != 0)
 		return SLEEP_MIN_NS;
 	if (idle_ticks > TICKS_BEFORE_BACKING_OFF)
@@ -603,11 +634,11 @@ static ns_t next_sleep(ns_t now, ns_t sleep, int idle_ticks, int calm_ticks, int
 		--*stay;
 		return queue_sleep;
 	}
-	store_relaxed(&sched.sysmon_is_away, true);
+	store_relaxed(&sched.sysmon_sleep, SYSMON_AWAY);
 	/* Pairs with sched_kick(): it sees that we are away, or we see the task. */
 	fence_seq_cst();
 	if (work_anywhere()) {
-		store_relaxed(&sched.sysmon_is_away, false);
+		store_relaxed(&sched.sysmon_sleep, SYSMON_WATCHES);
 		*stay = STAY_TICKS;
 		return queue_sleep;
 	}
@@ -622,12 +653,14 @@ _Noreturn void sysmon_loop(void)
 
 	for (;;) {
 		struct timespec ts = ns_timespec(is_second ? SLEEP_MIN_NS : sleep);
-		bool away = load_relaxed(&sched.sysmon_is_away);
+		int slept = load_relaxed(&sched.sysmon_sleep);
 
 		signal_sleep(&ts);
-		if (away && !load_relaxed(&sched.sysmon_is_away))
-			stay = STAY_TICKS; /* it was called back */
-		store_relaxed(&sched.sysmon_is_away, false);
+		bool was_called =
+		    load_relaxed(&sched.sysmon_sleep) != slept; /* called back */
+		if (was_called && slept == SYSMON_AWAY)
+			stay = STAY_TICKS;
+		store_relaxed(&sched.sysmon_sleep, SYSMON_WATCHES);
 		signal_route();
 		rest_begin();
 		ns_t now = now_ns();
@@ -640,7 +673,7 @@ _Noreturn void sysmon_loop(void)
 		alone_since = rest_look(alone_since, now);
 		idle_ticks = busy ? 0 : idle_ticks + 1;
 		calm_ticks = busy || was_late ? 0 : calm_ticks + 1;
-		sleep = next_sleep(now, sleep, idle_ticks, calm_ticks, &stay);
+		sleep = next_sleep(now, sleep, idle_ticks, calm_ticks, was_called, &stay);
 		/* Calls may be short, and each look see another one: not twice running. */
 		is_second = look_again && !is_second;
 		look_again = false;

@@ -9,6 +9,7 @@ load helpers
 setup_file() {
 	build_prog stuck
 	build_prog resize -ldl
+	build_prog late
 	build_prog fpu -lm
 }
 
@@ -91,6 +92,15 @@ fpu() {
 
 @test "a handler begins with the first floating-point settings, and changes none" {
 	fpu in-handlers
+}
+
+@test "who computes after all were idle for long keeps no timer and no descriptor waiting" {
+	local case
+	for case in timers descriptors; do
+		echo "case $case, natively:"
+		native "$BATS_FILE_TMPDIR/late" "$case"
+		at_procs 1 2 -- green "$BATS_FILE_TMPDIR/late" "$case"
+	done
 }
 
 # These count who computes: a forced hand-off lets a task run on beside its processor.
