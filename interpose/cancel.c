@@ -279,6 +279,7 @@ static _Noreturn void act(struct task *t)
 void end_begins(struct task *t)
 {
 	task_ext(t)->exiting = 1;
+	task_leave_waits(t);
 	libc_allow_cancel(false);
 }
 

@@ -670,6 +670,9 @@ void signal_init(struct task *main_task);
 void signal_task_start(struct task *t);
 void signal_task_end(struct task *t);
 
+/* Its part of task_leave_waits(). */
+void signal_leave_waits(struct task *t);
+
 /* Runs the handlers of t's pending signals, by t itself outside the runtime. */
 void signal_deliver(struct task *t);
 

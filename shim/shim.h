@@ -318,6 +318,10 @@ int task_gone_error(uintptr_t id);
 /* Waits for t's end: 0 and its result, -ETIMEDOUT, -EINTR, -EDEADLK, -EINVAL. */
 int task_join(struct task *t, ns_t deadline, void **result);
 int task_detach(struct task *t); /* 0 or -EINVAL */
+
+/* t, which calls, ends: perhaps unwound from the middle of a join, sigwait or the like, which
+ * would itself have cleared up behind it. */
+void task_leave_waits(struct task *t);
 bool task_is_done(const struct task *t);
 struct task *task_of_tid(int tid); /* NULL when there is none */
 

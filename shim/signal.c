@@ -1132,6 +1132,20 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 	return sig != 0 ? sig : r == -ETIMEDOUT ? -EAGAIN : -EINTR;
 }
 
+void signal_leave_waits(struct task *t)
+{
+	uint64_t set = load_relaxed(&t->sigwait);
+
+	t->by_handlers = false;
+	if (set == 0)
+		return;
+	store_relaxed(&t->sigwait, 0);
+	/* As signal_wait() has; one that was bound meanwhile stays counted, which does no
+	 * harm. */
+	if (!is_bound(t))
+		count_waited(set, -1);
+}
+
 int signal_suspend(struct task *t, uint64_t mask)
 {
 	uint64_t before = load_relaxed(&t->sigmask);

@@ -16,8 +16,9 @@
  * Bits of task.done, which is one word so that an end meets a detach or join exactly once.
  * DETACHED and JOINING are never set together, and each has one owner, who frees the slot:
  * a detach before the end leaves it to task_finish(), one after it does it itself; the
- * joiner does it after the end.  A joiner that gives up may clear JOINING before the end
- * only; once ENDED is there it has joined.
+ * joiner does it after the end.  A joiner whose time is up may clear JOINING before the end
+ * only; once ENDED is there it has joined.  One that is cancelled in the middle has not,
+ * whenever that is, and clears it too.
  */
 enum { DETACHED = 1, JOINING = 2, ENDED = 4 };
 
@@ -40,6 +41,8 @@ _Static_assert(offsetof(struct task, tid) == 0, "task_tid() reads the first word
 
 /* --- creation ---------------------------------------------------------------------- */
 
+/* Whatever the slot's last task may have left behind: a cancel unwinds from the middle of a
+ * wait, and a handler may jump out of one. */
 static void begin_life(struct task *t, const struct task_spec *spec)
 {
 	t->start = spec->start;
@@ -65,6 +68,10 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->done, spec->detached ? DETACHED : 0);
 	store_relaxed(&t->joining, NULL);
 	store_relaxed(&t->wait_fd, -1);
+	t->n_wait_fds = 0;
+	store_relaxed(&t->was_cut, false);
+	t->by_handlers = t->eintr_wanted = false;
+	store_relaxed(&t->sigwait, 0);
 	store_relaxed(&t->sigmask, spec->sigmask);
 	store_relaxed(&t->pending.set, 0);
 	t->pending.queue = NULL;
@@ -566,6 +573,23 @@ int task_join(struct task *t, ns_t deadline, void **result)
 	*result = t->result;
 	free_ended(t);
 	return 0;
+}
+
+static void give_up_join(struct task *self)
+{
+	struct task *t = load_relaxed(&self->joining);
+
+	if (t == NULL)
+		return;
+	store_relaxed(&self->joining, NULL);
+	/* Pairs with begin_join() and task_detach(). */
+	and_acq_rel(&t->done, ~JOINING);
+}
+
+void task_leave_waits(struct task *t)
+{
+	give_up_join(t);
+	signal_leave_waits(t);
 }
 
 int task_detach(struct task *t)

@@ -65,6 +65,10 @@ everywhere() {
 	everywhere posix-cancel end
 }
 
+@test "what a cancel interrupted leaves no trace in the clean-up, nor in the next thread" {
+	everywhere posix-cancel traces
+}
+
 @test "a cancelled join leaves its target joinable" {
 	everywhere posix-cancel join
 }

@@ -739,22 +739,37 @@ static void *join_it(void *arg)
 	return NULL;
 }
 
-static void test_join(void)
+static void *join_it_async(void *arg)
 {
-	pthread_t target = start(wait_and_return, (void *)4), self = pthread_self();
+	CHECK_OK(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL));
+	return join_it(arg);
+}
+
+static void cancel_join(void *(*join_target)(void *))
+{
+	step = 0;
+	pthread_t target = start(wait_and_return, (void *)4);
 
 	wait_for_step(1);
 	step = 0;
-	pthread_t joiner = start(join_it, &target);
+	pthread_t joiner = start(join_target, &target);
 	wait_for_step(1);
 	sleep_ms(20);
 	CHECK_OK(pthread_cancel(joiner));
 	CHECK(join(joiner) == PTHREAD_CANCELED);
 	step = 2;
 	CHECK(join(target) == (void *)4);
+}
+
+static void test_join(void)
+{
+	pthread_t self = pthread_self();
+
+	cancel_join(join_it);
+	cancel_join(join_it_async);
 
 	step = 0;
-	joiner = start(join_it, &self);
+	pthread_t joiner = start(join_it, &self);
 	wait_for_step(1);
 	sleep_ms(20);
 	CHECK(pthread_join(self, NULL) == EDEADLK);
@@ -762,6 +777,78 @@ static void test_join(void)
 	CHECK(join(joiner) == PTHREAD_CANCELED);
 	CHECK_OK(pthread_detach(self));
 	CHECK(pthread_join(self, NULL) == EINVAL);
+}
+
+/* What a cancel has interrupted leaves no trace: not in the thread's own clean-up, and not in
+ * the next thread, which may have the same memory. */
+static _Atomic int n_handled;
+
+static void handle(int sig)
+{
+	(void)sig;
+	n_handled++;
+}
+
+static void sleep_after_handlers(void *arg)
+{
+	const struct timespec moment = {.tv_nsec = 20000000};
+
+	(void)arg;
+	n_handled = 0;
+	CHECK_OK(pthread_kill(pthread_self(), SIGUSR1));
+	CHECK_OK(pthread_kill(pthread_self(), SIGUSR2));
+	CHECK(n_handled == 2);
+	CHECK(nanosleep(&moment, NULL) == 0);
+}
+
+enum interrupted_wait { IN_PPOLL, IN_PSELECT, IN_SIGWAIT, N_INTERRUPTED_WAITS };
+
+static void *wait_with_mask(void *which)
+{
+	sigset_t set;
+	int sig;
+
+	CHECK_OK(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL));
+	sigemptyset(&set);
+	pthread_cleanup_push(sleep_after_handlers, NULL);
+	step = 1;
+	switch ((enum interrupted_wait)(intptr_t)which) {
+	case IN_PPOLL:
+		ppoll(NULL, 0, NULL, &set);
+		break;
+	case IN_PSELECT:
+		pselect(0, NULL, NULL, NULL, NULL, &set);
+		break;
+	default:
+		sigaddset(&set, SIGUSR2);
+		sigwait(&set, &sig);
+	}
+	CHECK(!"the call returned");
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+static void *sleep_in_turn(void *arg)
+{
+	sleep_after_handlers(NULL);
+	return arg;
+}
+
+static void test_traces(void)
+{
+	struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
+
+	CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+	CHECK(sigaction(SIGUSR2, &action, NULL) == 0);
+	for (intptr_t i = 0; i < N_INTERRUPTED_WAITS; i++) {
+		step = 0;
+		pthread_t thread = start(wait_with_mask, (void *)i);
+		wait_for_step(1);
+		sleep_ms(20);
+		CHECK_OK(pthread_cancel(thread));
+		CHECK(join(thread) == PTHREAD_CANCELED);
+		in_thread(sleep_in_turn, NULL);
+	}
 }
 
 /* Many at once, wherever they are. */
@@ -836,6 +923,7 @@ int main(int argc, char **argv)
 	    {"order", test_order},
 	    {"end", test_end},
 	    {"join", test_join},
+	    {"traces", test_traces},
 	    {"many", test_many},
 	    {"closed", test_closed},
 	    {"async-waits", test_async_waits},
