@@ -203,9 +203,10 @@ static void adopt_settings(void)
  * rest_lock held. */
 static int leave_rest(struct task *t, bool floats)
 {
-	if (!worker_reserve())
-		return -EAGAIN;
 	adopt_settings();
+	/* Once main has left its kernel thread there is no way back: another must be there. */
+	if (!(floats ? sched_start_worker() : worker_reserve()))
+		return -EAGAIN;
 	setid_inherit(&sysmon_worker);
 	store_relaxed(&sysmon_worker.asked, 0);
 	if (floats) {

@@ -478,6 +478,9 @@ uint64_t sched_cpu_so_far(struct task *t);
 _Noreturn void worker_run_bound(struct worker *w, struct task *t);
 void sched_kick(void); /* a processor is idle and work was pushed: wake one worker */
 void sched_push(struct task *t);
+
+/* Starts a worker though nothing queues yet: there will be one.  False: see worker_start_new(). */
+bool sched_start_worker(void);
 bool work_anywhere(void); /* whether any task queues */
 void proc_release(struct proc *p);
 bool worker_start(struct proc *p, bool spinning);
@@ -545,6 +548,10 @@ int worker_start_bound(struct task *t);
 
 /* Puts the first worker's memory aside, before the runtime is awake.  False: no memory. */
 bool worker_reserve(void);
+
+/* Starts a worker that begins with p.  False: the machine has no memory or no kernel thread for
+ * it. */
+bool worker_start_new(struct proc *p, bool spinning);
 
 /* Ends the calling worker, which runs no task any more and has no processor. */
 _Noreturn void worker_exit(struct worker *w);

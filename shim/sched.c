@@ -275,6 +275,16 @@ void sched_kick(void)
 	}
 }
 
+bool sched_start_worker(void)
+{
+	struct proc *p = proc_take_idle();
+
+	if (p == NULL || worker_start_new(p, false))
+		return true; /* who has them all, has workers */
+	proc_release(p);
+	return false;
+}
+
 void ready(struct task *t)
 {
 	struct worker *w = load_relaxed(&self_task->worker);

@@ -162,25 +162,29 @@ static void tell_that_there_are_no_more(void)
 		    "block come back");
 }
 
-/* Makes a worker that begins with p.  False, when the machine has no more threads, or this
- * kernel thread must not start one: then sysmon tries. */
-static bool worker_create(struct proc *p, bool spinning)
+bool worker_start_new(struct proc *p, bool spinning)
 {
-	struct worker *w;
+	struct worker *w = take_worker();
 
-	if (load_relaxed(&self_task->worker->apart))
+	if (w == NULL)
 		return false;
-	w = take_worker();
-	if (w != NULL) {
-		w->spinning = spinning;
-		store_relaxed(&w->given, p);
-	}
-	if (w == NULL || !launch(w, worker_main)) {
-		tell_that_there_are_no_more();
+	w->spinning = spinning;
+	store_relaxed(&w->given, p);
+	if (!launch(w, worker_main))
 		return false;
-	}
 	add_relaxed(&sched.n_workers, 1);
 	return true;
+}
+
+/* The same, unless this kernel thread must not start one: then sysmon tries. */
+static bool worker_create(struct proc *p, bool spinning)
+{
+	if (load_relaxed(&self_task->worker->apart))
+		return false;
+	if (worker_start_new(p, spinning))
+		return true;
+	tell_that_there_are_no_more();
+	return false;
 }
 
 /* --- a bound task's own -------------------------------------------------------------- */

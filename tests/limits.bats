@@ -100,6 +100,10 @@ leaves_nothing() {
 	everywhere exhaust processes processes-later processes-for-a-while
 }
 
+@test "it is met again when threads come after main was alone for long" {
+	everywhere exhaust processes-after-rest
+}
+
 @test "2,000 threads with stacks of the default size" {
 	everywhere exhaust default-stacks
 }

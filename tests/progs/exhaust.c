@@ -299,6 +299,30 @@ static void processes_for_a_while(void)
 	CHECK(waitpid(lifter, NULL, 0) == lifter);
 }
 
+/* No kernel thread can be had when threads come again, after main was alone for long. */
+static void processes_after_rest(void)
+{
+	pthread_t thread;
+
+	if (getuid() == 0)
+		CHECK(setresuid(NOBODY, NOBODY, NOBODY) == 0);
+	for (int round = 0; round < 2; round++) {
+		become_threaded();
+		sleep_ms(600);
+		limit(RLIMIT_NPROC, 1);
+		for (int i = 0; i < 3; i++) {
+			int r = pthread_create(&thread, NULL, do_nothing, NULL);
+			/* 0: green, it does not rest yet. */
+			CHECK(r == EAGAIN || r == 0);
+			if (r == 0)
+				join(thread);
+		}
+		limit(RLIMIT_NPROC, 10000);
+	}
+	CHECK(create_until_full(0, 100, NULL) == 100);
+	release_and_join(100);
+}
+
 /* Two thousand stacks of the default size, 8 MiB of which nobody touches. */
 static void default_stacks(void)
 {
@@ -342,6 +366,7 @@ int main(int argc, char **argv)
 	    {"processes", processes},
 	    {"processes-later", processes_later},
 	    {"processes-for-a-while", processes_for_a_while},
+	    {"processes-after-rest", processes_after_rest},
 	    {"default-stacks", default_stacks},
 	    {"turnover", turnover},
 	};
