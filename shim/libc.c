@@ -248,6 +248,27 @@ void libc_learn(void *tcb)
 		libc_facts.res = at;
 }
 
+/* --- stacks ------------------------------------------------------------------------- */
+
+/* As nptl/allocatestack.c; the rest is what remains for the thread (pthreaddef.h). */
+enum { MINIMAL_REST_STACK = 2048 };
+
+size_t libc_least_stack(void)
+{
+	return libc_facts.static_size + MINIMAL_REST_STACK;
+}
+
+bool libc_takes_sizes(size_t stack, size_t guard)
+{
+	size_t guard_pages = round_up(guard, PAGE);
+	size_t size = stack - stack % libc_facts.static_align + guard_pages;
+	size_t pages = round_up(size, PAGE);
+
+	/* The sums may wrap. */
+	return guard_pages >= guard && size >= guard_pages && pages >= size &&
+	       pages - guard_pages >= round_up(libc_least_stack(), PAGE);
+}
+
 /* --- TCBs -------------------------------------------------------------------------- */
 
 static _Atomic int *cancelhandling_of(const void *tcb)

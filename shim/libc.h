@@ -54,6 +54,12 @@ const char *libc_probe(void);
 /* Called in a thread that glibc made: what can only be seen there. */
 void libc_learn(void *tcb);
 
+/* The least that libc takes for a stack, of which the static TLS and the TCB are part. */
+size_t libc_least_stack(void);
+
+/* Whether it takes these sizes for a stack that it is to make: else pthread_create says EINVAL. */
+bool libc_takes_sizes(size_t stack, size_t guard);
+
 /* Makes a TCB, TLS included, at tcb: fresh memory, or one that libc_tcb_init made before,
  * whose libc caches are kept.  The caller is a task or the program's first thread; calls
  * the program's malloc.  0 or -ENOMEM. */

@@ -238,10 +238,13 @@ int slot_take(size_t stack_size, size_t guard_size, struct task **out)
 	int c;
 	struct task *t;
 
-	stack_size = round_up(stack_size, PAGE);
-	guard_size = round_up(guard_size, PAGE);
+	/* 0: the program has a stack of its own. */
+	if (stack_size != 0 && !libc_takes_sizes(stack_size, guard_size))
+		return -EINVAL;
 	if (stack_size > SIZE_MAX / 4 || guard_size > SIZE_MAX / 4)
 		return -EAGAIN;
+	stack_size = round_up(stack_size, PAGE);
+	guard_size = round_up(guard_size, PAGE);
 	c = class_of(stack_size + guard_size + round_up(top_room(), PAGE) + PAGE);
 	if (c < 0)
 		return -EAGAIN;

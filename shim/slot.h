@@ -28,8 +28,8 @@ _Static_assert(1 << SLOT_INDEX_BITS == FIRST_TASK_TID, "generations count from 1
 int slot_init(void); /* 0 or -EAGAIN */
 
 /* Takes a slot with room for stack_size bytes of stack above guard_size bytes of guard.
- * The TCB may be fresh (t->tls_ready is false) or used.  0, or -EAGAIN when memory,
- * mappings or tids have run out. */
+ * The TCB may be fresh (t->tls_ready is false) or used.  0, -EINVAL for sizes that
+ * libc would refuse, or -EAGAIN when memory, mappings or tids have run out. */
 int slot_take(size_t stack_size, size_t guard_size, struct task **t);
 
 /* Gives a slot back.  Its task has left the stack. */

@@ -101,7 +101,7 @@ static int find_slot(const struct task_spec *spec, struct task **t)
 
 	/* Natively others end while the caller tries again and again: here it may have their
 	 * processor. */
-	if (unlikely(r < 0) && work_anywhere()) {
+	if (unlikely(r == -EAGAIN) && work_anywhere()) {
 		task_yield();
 		r = slot_take(stack, guard, t);
 	}
@@ -113,6 +113,8 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 	struct task *self = self_task, *t;
 	void *top;
 
+	if (spec->stack != NULL && spec->stack_len < libc_least_stack())
+		return -EINVAL;
 	/* slot_take and libc_tcb_init may call malloc and wait for libc's locks: not
 	 * inside the runtime. */
 	int r = find_slot(spec, &t);

@@ -144,6 +144,10 @@ few_tries_in_vain() {
 	everywhere locals large
 }
 
+@test "a stack that is too small for them, or too large to be, is refused" {
+	everywhere locals small-stacks
+}
+
 @test "stacks that nobody uses are given back" {
 	everywhere stacks given-back
 }

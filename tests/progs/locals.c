@@ -40,10 +40,40 @@ static void large_ones(void)
 	}
 }
 
+/* They count as part of the stack: one that is too small for them is refused. */
+static void small_stacks(void)
+{
+	enum { SMALL = 16 * 1024, ENOUGH = LARGE + 64 * 1024 };
+	static char own[SMALL] __attribute__((aligned(4096)));
+	const size_t refused[] = {SMALL, LARGE - 4096, LARGE, SIZE_MAX - 99,
+				  SIZE_MAX - 4095};
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	for (int round = 0; round < 2; round++) {
+		CHECK_OK(pthread_attr_init(&attr));
+		for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+			CHECK_OK(pthread_attr_setstacksize(&attr, refused[i]));
+			CHECK(pthread_create(&thread, &attr, use, NULL) == EINVAL);
+		}
+		CHECK_OK(pthread_attr_setstacksize(&attr, ENOUGH));
+		CHECK_OK(pthread_attr_setguardsize(&attr, SIZE_MAX - 99));
+		CHECK(pthread_create(&thread, &attr, use, NULL) == EINVAL);
+		CHECK_OK(pthread_attr_setguardsize(&attr, 4096));
+		CHECK_OK(pthread_create(&thread, &attr, use, (void *)1));
+		join(thread);
+		CHECK_OK(pthread_attr_setstack(&attr, own, SMALL));
+		CHECK(pthread_create(&thread, &attr, use, NULL) == EINVAL);
+		CHECK_OK(pthread_attr_destroy(&attr));
+		in_thread(use, (void *)2);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
 	    {"large", large_ones},
+	    {"small-stacks", small_stacks},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
