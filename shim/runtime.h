@@ -368,12 +368,19 @@ void runtime_leave_slow(struct task *t);
  * Every call from a task into the scheduler is between these two.  Returns its worker.
  *
  * sysmon takes the processor of a worker that the kernel blocks without a word:
- *	sysmon: w->must_look = 1; membarrier; w->in_runtime 0 and w->proc still p?  take it
+ *	sysmon: w->must_look = 1; membarrier; w->in_runtime 0 and w->proc still p?  and once
+ *		more?  take it
  *	worker: w->in_runtime = 1; compiler barrier; must_look?  wait for retake_lock
+ *	out of a door: w->in_runtime = 1; w->proc = p
  * The membarrier stands for the fence that the worker does not pay for: either sysmon sees
  * in_runtime, or the worker sees that it must look.  sysmon holds retake_lock meanwhile,
  * and w->proc changes behind the worker's back only when it is really taken: a worker that
  * is past the test may read it as often as it likes.
+ *
+ * Only out of the kernel's door does it come without the test; into one it goes with it.  So
+ * sysmon might see in_runtime while the worker is in there, and proc when it has come out and
+ * is inside the runtime.  But after that it is not in a door again: if in_runtime is 0 once
+ * more, it is outside, stays there, and has the processor that proc then names.
  *
  * No preemption can fall between the load of t->worker and the store: code of the library
  * is not preempted.

@@ -1138,7 +1138,8 @@ static void close_door(struct task *t, struct worker *w)
 	/* Pairs with whoever took it and ran on it. */
 	if (likely(cas_acq_rel(&p->status, &in_kernel, PROC_RUNNING))) {
 		store_relaxed(&p->owner, w);
-		store_relaxed(&w->proc, p);
+		/* Pairs with take_unannounced(): it sees in_runtime. */
+		store_release(&w->proc, p);
 	} else {
 		want_proc(t);
 	}

@@ -262,6 +262,12 @@ void sysmon_fork_child(void)
 
 /* --- taking processors away ----------------------------------------------------------- */
 
+static bool is_outside_with(struct worker *w, struct proc *p)
+{
+	/* Pairs with leave_kernel(), in this order: in a door it has none. */
+	return !load_acquire(&w->in_runtime) && load_acquire(&w->proc) == p;
+}
+
 /* Takes p from w, which runs outside the runtime and does not know: see runtime_enter(). */
 static bool take_unannounced(struct proc *p, struct worker *w)
 {
@@ -274,7 +280,8 @@ static bool take_unannounced(struct proc *p, struct worker *w)
 			fence_seq_cst();
 		else
 			sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-		taken = !load_acquire(&w->in_runtime) && load_relaxed(&w->proc) == p;
+		/* Twice: see runtime_enter(). */
+		taken = is_outside_with(w, p) && is_outside_with(w, p);
 		if (taken) {
 			store_relaxed(&w->proc, NULL);
 			w->seen_cpu = cpu_of(w);
