@@ -603,6 +603,9 @@ void task_stays_bound(struct task *t);
 /* Calls fn for every task alive until it returns false.  Tasks may come and go meanwhile. */
 void tasks_for_each(bool (*fn)(struct task *, void *), void *arg);
 
+/* The same for main and the adopted ones; whether fn never returned false. */
+bool foreign_tasks_for_each(bool (*fn)(struct task *, void *), void *arg);
+
 /* --- sysmon.c ---------------------------------------------------------------------- */
 
 /* Held while a processor is taken away unannounced: see runtime_enter(). */

@@ -504,6 +504,35 @@ static bool stop_strays(void)
 	return any;
 }
 
+/* Whether w's task has to be told to look up, again. */
+static bool remind_worker(struct worker *w)
+{
+	struct task *t = load_relaxed(&w->current);
+	/* A cancel is only urgent where libc blocks; elsewhere its time comes. */
+	int urgent = 0;
+
+	if (unlikely(load_relaxed(&w->unheard))) {
+		store_relaxed(&w->unheard, false);
+		preempt_worker(w);
+		return true;
+	}
+	if (t != NULL)
+		urgent = ATTEND_SIGNAL | ATTEND_ASK |
+			 (libc_in_cancel_point(t->tcb) ? ATTEND_CANCEL : 0);
+	if (urgent == 0 || !(load_relaxed(&t->attention) & urgent))
+		return false;
+	preempt_worker(w);
+	return true;
+}
+
+static bool remind_foreign(struct task *t, void *any)
+{
+	/* All others are among all_workers. */
+	if (is_bound(t) && !load_relaxed(&t->worker)->is_listed)
+		*(bool *)any |= remind_worker(load_relaxed(&t->worker));
+	return true;
+}
+
 /*
  * A task that has a signal or cancel to look at and still runs on: the preemption was
  * refused, or fell between two looks.  Tried again until it has looked up.  And one that may
@@ -512,32 +541,15 @@ static bool stop_strays(void)
 static bool remind(void)
 {
 	bool any = false;
-	/* Pairs with worker_create(). */
-	struct worker *w = load_acquire(&sched.all_workers);
 
 	if (!load_relaxed(&sched.reminders))
 		return false;
 	store_relaxed(&sched.reminders, 0);
-	for (; w != NULL; w = w->next_all) {
-		struct task *t = load_relaxed(&w->current);
-
-		if (unlikely(load_relaxed(&w->unheard))) {
-			store_relaxed(&w->unheard, false);
-			preempt_worker(w);
-			any = true;
-			continue;
-		}
-		/* A cancel is only urgent where libc blocks; elsewhere its time comes. */
-		int urgent = 0;
-		if (t != NULL)
-			urgent = ATTEND_SIGNAL | ATTEND_ASK |
-				 (libc_in_cancel_point(t->tcb) ? ATTEND_CANCEL : 0);
-
-		if (urgent == 0 || !(load_relaxed(&t->attention) & urgent))
-			continue;
-		preempt_worker(w);
-		any = true;
-	}
+	/* Pairs with worker_create(). */
+	struct worker *w = load_acquire(&sched.all_workers);
+	for (; w != NULL; w = w->next_all)
+		any |= remind_worker(w);
+	foreign_tasks_for_each(remind_foreign, &any);
 	if (any)
 		store_relaxed(&sched.reminders, 1);
 	return any;

@@ -649,19 +649,27 @@ struct task *task_of_tid(int tid)
 	return t;
 }
 
-void tasks_for_each(bool (*fn)(struct task *, void *), void *arg)
+bool foreign_tasks_for_each(bool (*fn)(struct task *, void *), void *arg)
 {
-	uint32_t n = slot_count();
 	struct task *t = foreign.main;
 
 	if (is_live(t) && !fn(t, arg))
-		return;
+		return false;
 	/* Pairs with take_foreign(). */
 	for (t = load_acquire(&foreign.all); t != NULL; t = load_relaxed(&t->next))
 		if (is_live(t) && t != foreign.main && !fn(t, arg))
-			return;
+			return false;
+	return true;
+}
+
+void tasks_for_each(bool (*fn)(struct task *, void *), void *arg)
+{
+	uint32_t n = slot_count();
+
+	if (!foreign_tasks_for_each(fn, arg))
+		return;
 	for (uint32_t i = 1; i < n; i++) {
-		t = slot_at(i);
+		struct task *t = slot_at(i);
 		if (t != NULL && is_live(t) && !fn(t, arg))
 			return;
 	}
