@@ -228,6 +228,7 @@ const char *libc_probe(void)
 	f->self_task = (char *)&self_task - (char *)fs;
 	const uintptr_t *end = dlsym(RTLD_DEFAULT, "__libc_stack_end");
 	f->stack_end = end != NULL ? *end : 0;
+	f->n_threads = dlsym(RTLD_DEFAULT, "__nptl_nthreads");
 	dl_iterate_phdr(visit_object, fs);
 	if (f->tls_size == 0)
 		return "libc's own thread-local storage was not found: threads run "
@@ -246,6 +247,16 @@ void libc_learn(void *tcb)
 	/* A thread that glibc made keeps its resolver's state in its struct pthread. */
 	if (at < libc_facts.tcb_size)
 		libc_facts.res = at;
+}
+
+/* --- how many ------------------------------------------------------------------------ */
+
+unsigned libc_count_threads(int by)
+{
+	if (libc_facts.n_threads == NULL)
+		return 0;
+	/* Pairs with the ends of other threads, as in nptl/pthread_create.c. */
+	return add_acq_rel(libc_facts.n_threads, (unsigned)by) + (unsigned)by;
 }
 
 /* --- stacks ------------------------------------------------------------------------- */

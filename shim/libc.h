@@ -31,6 +31,7 @@ struct libc_facts {
 	size_t tls_size;
 	struct pthread_key_slot *keys; /* __pthread_keys */
 	uintptr_t stack_end;           /* of the process's first stack */
+	_Atomic unsigned *n_threads;   /* __nptl_nthreads, or NULL where it is not told */
 };
 
 /* One row of __pthread_keys, checked against _thread_db_sizeof_pthread_key_struct. */
@@ -59,6 +60,10 @@ size_t libc_least_stack(void);
 
 /* Whether it takes these sizes for a stack that it is to make: else pthread_create says EINVAL. */
 bool libc_takes_sizes(size_t stack, size_t guard);
+
+/* Adds by to the threads that libc counts, whose last one ends the process; how many there are
+ * then, as far as libc tells. */
+unsigned libc_count_threads(int by);
 
 /* Makes a TCB, TLS included, at tcb: fresh memory, or one that libc_tcb_init made before,
  * whose libc caches are kept.  The caller is a task or the program's first thread; calls

@@ -80,6 +80,24 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	memset(t->name, 0, sizeof(t->name));
 }
 
+/*
+ * All tasks together are one of the threads that libc counts, as long as there is any: main
+ * was the first.  The others are libc's own, for timers and the like, and the last of them all
+ * ends the process, as natively.
+ */
+static void count_task(void)
+{
+	/* Only an adopted thread can find none. */
+	if (add_acq_rel(&sched.n_tasks, 1) == 0)
+		libc_count_threads(1);
+}
+
+/* Whether that was the last, and libc has no thread either. */
+static bool uncount_task(void)
+{
+	return add_acq_rel(&sched.n_tasks, -1) == 1 && libc_count_threads(-1) == 0;
+}
+
 static void publish(struct task *t)
 {
 	/* Pairs with task_of_tid() and tasks_for_each(): t is filled in. */
@@ -140,7 +158,7 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 	if (spec->prepare != NULL)
 		spec->prepare(t, spec->prepare_arg);
 	t->sp = switch_prepare(top, task_first_run, t);
-	add_relaxed(&sched.n_tasks, 1);
+	count_task();
 	publish(t);
 	signal_task_start(t);
 	*id = (uintptr_t)t->tcb;
@@ -154,7 +172,7 @@ int task_create(const struct task_spec *spec, uintptr_t *id)
 		ready(t);
 	runtime_leave(self);
 	if (r < 0) {
-		add_relaxed(&sched.n_tasks, -1);
+		uncount_task();
 		signal_task_end(t);
 		slot_give(t);
 	}
@@ -520,7 +538,7 @@ _Noreturn void task_exit(void *result)
 	if (load_acquire(&t->attention) & ATTEND_SIGNAL)
 		signal_deliver(t);
 	t->result = result;
-	if (add_acq_rel(&sched.n_tasks, -1) == 1)
+	if (uncount_task())
 		end_process(); /* the last one: as return from main */
 	if (is_bound(t))
 		exit_bound(t);

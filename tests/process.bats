@@ -8,6 +8,7 @@ load helpers
 setup_file() {
 	build_prog processes
 	build_prog setids
+	build_prog libc-threads -lrt
 	"${CC:-cc}" -std=gnu11 -D_GNU_SOURCE -fPIC -shared -DLIBRARY \
 		-o "$BATS_FILE_TMPDIR/liblate.so" "$BATS_TEST_DIRNAME/progs/late-fork.c"
 	build_prog late-fork -Wl,--no-as-needed "$BATS_FILE_TMPDIR/liblate.so"
@@ -119,4 +120,32 @@ requires_root() {
 @test "set*id in a child forked by a thread, whose main owns its kernel thread" {
 	requires_root
 	everywhere setids change in-child
+}
+
+# The programs end with status 7.
+libc_threads() {
+	local -x GOMAXPROCS
+	echo "natively:"
+	run -7 native "$BATS_FILE_TMPDIR/libc-threads" "$1"
+	for GOMAXPROCS in 1 2 8; do
+		echo "at GOMAXPROCS=$GOMAXPROCS:"
+		run -7 green "$BATS_FILE_TMPDIR/libc-threads" "$1"
+	done
+}
+
+@test "libc's thread for timers outlives all of the program's" {
+	libc_threads timer
+}
+
+@test "and the threads that its callbacks create" {
+	libc_threads timer-with-threads
+	libc_threads timer-at-rest
+}
+
+@test "but not those of a forked child" {
+	libc_threads children
+}
+
+@test "the last of libc's threads ends the process" {
+	libc_threads last-one
 }
