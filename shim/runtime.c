@@ -2,8 +2,8 @@
 /*
  * runtime.c: waking the runtime, resizing it, and taking it through fork.
  *
- * It wakes at the program's first pthread_create.  The calling kernel thread, the process's
- * first, leaves the main task to the workers and becomes sysmon.
+ * It wakes at the program's first pthread_create.  The calling kernel thread, which must be the
+ * process's first, leaves the main task to the workers and becomes sysmon.
  */
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -250,6 +250,11 @@ int runtime_start(void)
 	if (load_relaxed(&sched.rest) != REST_OFF)
 		return wake_from_rest(task_self());
 	bool again = started_before; /* in a forked child */
+	/* Another could not take main off its kernel thread. */
+	if (!again && sys(SYS_gettid) != sys(SYS_getpid)) {
+		message("libc's own thread creates the first one: threads run native");
+		return -ENOSYS;
+	}
 	netpoll_prepare();
 	if (!again) {
 		const char *why = libc_probe();

@@ -149,3 +149,7 @@ libc_threads() {
 @test "the last of libc's threads ends the process" {
 	libc_threads last-one
 }
+
+@test "one of libc's may be the first to create a thread" {
+	libc_threads first-one
+}

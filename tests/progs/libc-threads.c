@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * libc-threads.c CASE: threads that libc makes for itself, for timers and the like.  They keep
- * the process alive when all of the program's have ended.
+ * the process alive when all of the program's have ended, and may be the first to create one.
  */
 #include <aio.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <signal.h>
 
 #include "check.h"
@@ -133,6 +134,39 @@ static void last_one(void)
 	exit(STATUS);
 }
 
+/* It creates the process's first thread, and is not main. */
+static pthread_mutex_t mains = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static sem_t created;
+
+static void create(union sigval value)
+{
+	(void)value;
+	CHECK(in_thread(do_nothing, (void *)5) == (void *)5);
+	CHECK(gettid() != getpid());
+	CHECK(pthread_mutex_trylock(&mains) == EBUSY);
+	CHECK(sem_post(&created) == 0);
+}
+
+static void first_one(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD,
+				 .sigev_notify_function = create};
+	const struct itimerspec spec = {.it_value.tv_nsec = 1};
+	timer_t timer;
+
+	CHECK(sem_init(&created, 0, 0) == 0);
+	CHECK_OK(pthread_mutex_lock(&mains));
+	CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+	CHECK(timer_settime(timer, 0, &spec, NULL) == 0);
+	while (sem_wait(&created) != 0)
+		;
+	CHECK(gettid() == getpid());
+	become_threaded();
+	CHECK_OK(pthread_mutex_unlock(&mains));
+	CHECK(gettid() == getpid());
+	exit(STATUS);
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
@@ -141,6 +175,7 @@ int main(int argc, char **argv)
 	    {"timer-at-rest", timer_at_rest},
 	    {"children", children},
 	    {"last-one", last_one},
+	    {"first-one", first_one},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
