@@ -657,7 +657,9 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	/* The handler's own calls are cancellation points, or not, for themselves. */
 	bool at_point = t->cancel_point;
 	t->cancel_point = false;
+	/* It may wait in the same way, and for less. */
 	bool by_handlers = t->by_handlers;
+	uint32_t handlers_then = t->handlers_then;
 	t->by_handlers = false;
 	t->interrupted = NULL; /* what comes while it runs interrupts the handler */
 	memcpy(&uc->uc_sigmask, &a.before, sizeof(a.before));
@@ -680,6 +682,7 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	t->handlers = a.outer;
 	t->cancel_point = at_point;
 	t->by_handlers = by_handlers;
+	t->handlers_then = handlers_then;
 	/* Not before: the handler's own calls take it for theirs. */
 	if (!(act->flags & SA_RESTART))
 		t->eintr_wanted = true;
@@ -1149,14 +1152,15 @@ void signal_leave_waits(struct task *t)
 int signal_suspend(struct task *t, uint64_t mask)
 {
 	uint64_t before = load_relaxed(&t->sigmask);
-	uint32_t handlers = t->handlers_run;
 
+	/* In a bound task one may run right before the wait is begun. */
+	signal_ends_waits(t, true);
 	signal_set_mask(t, mask);
-	while (t->handlers_run == handlers &&
-	       !(t->cancel_point && (load_relaxed(&t->attention) & ATTEND_CANCEL))) {
+	while (t->handlers_run == t->handlers_then && !task_cancel_wanted(t)) {
 		task_waits_for(t, WAIT_SIGNAL, NULL);
 		park_on(&t->never, 0, NO_DEADLINE);
 	}
+	signal_ends_waits(t, false);
 	signal_take_eintr(t);
 	signal_set_mask(t, before);
 	return -EINTR;

@@ -102,6 +102,10 @@ everywhere() {
 	everywhere suspend
 }
 
+@test "sigsuspend ends by a handler that runs right before the wait" {
+	everywhere suspend-alone
+}
+
 @test "sigpause, X/Open's and BSD's" {
 	everywhere pause
 }
@@ -169,7 +173,7 @@ everywhere() {
 @test "all of it again in a child forked by a thread" {
 	local name
 	for name in masks handlers actions parked computing sigwait queue timedwait \
-		suspend self all-parked one-open timer children; do
+		suspend suspend-alone self all-parked one-open timer children; do
 		echo "$name"
 		at_procs 2 -- green "$BATS_FILE_TMPDIR/signals" "$name" in-child
 	done

@@ -72,6 +72,20 @@ static void wait_until(_Atomic int *n, int least)
 		CHECK(now_ms() < end);
 }
 
+static long long now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+}
+
+static void compute_until(long long end)
+{
+	while (now_us() < end)
+		;
+}
+
 static _Atomic int n_handled;
 static pthread_t handled_by;
 static siginfo_t info_handled;
@@ -937,6 +951,44 @@ static void test_suspend(void)
 	}
 }
 
+static void too_late(int sig)
+{
+	(void)sig;
+	CHECK(!"the wait has ended");
+}
+
+/* Both sides of the moment at which the wait begins. */
+static long long random_delay_us(void)
+{
+	static unsigned seed = 7;
+
+	return rand_r(&seed) % 60;
+}
+
+/* A handler that runs right before the wait is begun ends it. */
+static void test_suspend_alone(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+	struct itimerspec once = {.it_value.tv_nsec = 30000};
+	sigset_t none = set_of(0);
+	timer_t timer;
+
+	become_threaded();
+	handle(SIGUSR1, note, 0);
+	handle(SIGALRM, too_late, 0);
+	block(SIGUSR1);
+	CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+	alarm(20);
+	for (int i = 0; i < 3000; i++) {
+		long long begin = now_us();
+
+		CHECK(timer_settime(timer, 0, &once, NULL) == 0);
+		compute_until(begin + random_delay_us());
+		CHECK(sigsuspend(&none) == -1 && errno == EINTR);
+		CHECK(n_handled == i + 1 && is_blocked(SIGUSR1));
+	}
+}
+
 /* --- to the process ------------------------------------------------------------------------ */
 
 /* Delivered before the call returns, as POSIX has it when nobody else could take it. */
@@ -1108,15 +1160,6 @@ static void test_timer(void)
 	CHECK(pause() == -1 && errno == EINTR);
 }
 
-static void compute_until(long long end)
-{
-	struct timespec ts;
-
-	do
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-	while (ts.tv_sec * 1000000LL + ts.tv_nsec / 1000 < end);
-}
-
 static void *park(void *arg)
 {
 	CHECK(sem_wait(arg) == 0);
@@ -1133,12 +1176,9 @@ static void test_disarm(void)
 	sem_init(&sem, 0, 0);
 	thread = start(park, &sem);
 	for (int i = 0; i < 1000; i++) {
-		struct timespec ts;
-
 		handle(SIGALRM, note, i % 3 ? SA_RESTART : 0);
-		clock_gettime(CLOCK_MONOTONIC, &ts);
+		long long now = now_us();
 		CHECK(setitimer(ITIMER_REAL, &once, NULL) == 0);
-		long long now = ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
 		compute_until(now + 290 + i % 50);
 		if (i % 2) {
 			CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
@@ -1535,6 +1575,7 @@ int main(int argc, char **argv)
 	    {"queue", test_queue},
 	    {"timedwait", test_timedwait},
 	    {"suspend", test_suspend},
+	    {"suspend-alone", test_suspend_alone},
 	    {"pause", test_pause},
 	    {"self", test_self},
 	    {"self-by-kernel", test_self_by_kernel},
