@@ -627,8 +627,12 @@ static bool change_mask(struct task *t, uint64_t mask)
 	if (mask == before)
 		return false;
 	store_relaxed(&t->sigmask, mask);
+	/* In a bound task a handler may come between and change it: that came after. */
 	if (is_bound(t))
-		signal_set_kernel_mask(mask);
+		do {
+			mask = load_relaxed(&t->sigmask);
+			signal_set_kernel_mask(mask);
+		} while (mask != load_relaxed(&t->sigmask));
 	set_class(t);
 	/* A fault that the program blocks is fatal natively too: see trampoline(). */
 	return is_let_through(t);
@@ -772,10 +776,12 @@ uint32_t signal_handlers_run(const struct task *t)
 /* --- what the kernel calls ------------------------------------------------------------ */
 
 /* A bound task's kernel thread has the task's own mask and signal stack: the kernel has
- * done everything but the task's own record of its mask. */
+ * done everything but the task's own record of its mask.  What handlers change of that the
+ * interrupted code goes on with; but what it has blocked or opened itself, without the
+ * record, as libc does in places, it finds as it was. */
 static void deliver_bound(struct task *t, int sig, siginfo_t *info, ucontext_t *uc)
 {
-	uint64_t kernel_mask;
+	uint64_t before = load_relaxed(&t->sigmask), kernel_mask;
 
 	memcpy(&kernel_mask, &uc->uc_sigmask, sizeof(kernel_mask));
 	if (!(SYNCHRONOUS & SIG_BIT(sig)) && load_relaxed(&t->worker->in_runtime)) {
@@ -787,6 +793,9 @@ static void deliver_bound(struct task *t, int sig, siginfo_t *info, ucontext_t *
 		return;
 	}
 	signal_run_handler(t, sig, info, uc);
+	uint64_t after = load_relaxed(&t->sigmask);
+	kernel_mask = (kernel_mask | (after & ~before)) & ~(before & ~after);
+	kernel_mask = signal_kernel_mask(kernel_mask);
 	memcpy(&uc->uc_sigmask, &kernel_mask, sizeof(kernel_mask));
 	/* A call that is about to be made: who makes it shall look first, since it may be one
 	 * that waits for this. */

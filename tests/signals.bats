@@ -42,6 +42,10 @@ everywhere() {
 	everywhere context
 }
 
+@test "a handler may change the mask of what it interrupted" {
+	everywhere context-mask
+}
+
 @test "siglongjmp out of a handler puts the mask back" {
 	everywhere jump
 }
@@ -172,7 +176,7 @@ everywhere() {
 
 @test "all of it again in a child forked by a thread" {
 	local name
-	for name in masks handlers actions parked computing sigwait queue timedwait \
+	for name in masks handlers actions context-mask parked computing sigwait queue timedwait \
 		suspend suspend-alone self all-parked one-open timer children; do
 		echo "$name"
 		at_procs 2 -- green "$BATS_FILE_TMPDIR/signals" "$name" in-child

@@ -324,6 +324,45 @@ static void test_context(void)
 	join(thread);
 }
 
+/* Another process sends it to this one. */
+static void be_sent(int sig)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(kill(getppid(), sig) == 0 ? 0 : 1);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static _Atomic int n_blocked;
+
+static void block_usr2(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	sigaddset(&((ucontext_t *)context)->uc_sigmask, SIGUSR2);
+	n_blocked++;
+}
+
+/* The mask that a handler leaves in its context is the thread's, and the kernel knows it. */
+static void test_context_mask(void)
+{
+	struct sigaction act = {.sa_sigaction = block_usr2,
+				.sa_flags = SA_SIGINFO | SA_RESTART};
+
+	become_threaded();
+	handle(SIGUSR2, note, SA_RESTART);
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	be_sent(SIGUSR1);
+	wait_until(&n_blocked, 1);
+	CHECK(is_blocked(SIGUSR2));
+	be_sent(SIGUSR2);
+	CHECK(n_handled == 0 && is_pending(SIGUSR2));
+	unblock(SIGUSR2);
+	CHECK(n_handled == 1);
+}
+
 /* siglongjmp out of a handler: the mask is what it was at sigsetjmp. */
 static __thread sigjmp_buf place;
 
@@ -1488,19 +1527,12 @@ static void test_forked(void)
 /* It is handled before the call returns. */
 static void test_unblock(void)
 {
-	pid_t parent = getpid();
-	int status;
-
 	sem_init(&sem, 0, 0);
 	handle(SIGUSR1, note, 0);
 	block(SIGUSR1);
 	pthread_t thread = start(park_on_sem, NULL);
 	for (int i = 0; i < 50; i++) {
-		pid_t pid = fork();
-
-		if (pid == 0)
-			_exit(kill(parent, SIGUSR1) == 0 ? 0 : 1);
-		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+		be_sent(SIGUSR1);
 		CHECK(n_handled == i && is_pending(SIGUSR1));
 		unblock(SIGUSR1);
 		CHECK(n_handled == i + 1 && pthread_equal(handled_by, pthread_self()));
@@ -1560,6 +1592,7 @@ int main(int argc, char **argv)
 	    {"actions", test_actions},
 	    {"fault", test_fault},
 	    {"context", test_context},
+	    {"context-mask", test_context_mask},
 	    {"jump", test_jump},
 	    {"parked", test_parked},
 	    {"signalled", test_signalled},
