@@ -8,8 +8,8 @@
  * applies the default action or ignores, exactly when it would have done so natively, and
  * what has a handler is queued by sysmon for a task that does not block it.  The handler
  * then runs on that task, when it looks up: at the end of its wait, on its way out of the
- * runtime, or where preemption stopped it.  What all tasks block and one waits for by
- * sigwait sysmon takes in the same way as a waiting thread would, without delivery.
+ * runtime, or where preemption stopped it.  What a task waits for by sigwait sysmon takes in
+ * the same way as a waiting thread would, without delivery.
  *
  * A bound task's kernel thread has the task's own mask, and the kernel delivers to it.
  */
@@ -77,9 +77,10 @@ static struct mask_class {
 	uint64_t mask;
 	_Atomic int32_t n;
 } classes[N_CLASSES];
-static _Atomic uint64_t sigwaited;     /* signals that some task waits for */
+static _Atomic uint64_t sigwaited;     /* signals that some floating task waits for */
 static int n_waiters[N_SIGNALS];       /* how many, for each; signal_lock */
-static _Atomic uint64_t sysmon_blocks; /* what sysmon's sleep blocks now */
+static _Atomic uint64_t sysmon_blocks; /* what all blocked when sysmon's sleep began */
+static uint64_t sysmon_takes;          /* what some waited for then; signal_lock */
 static _Atomic uint32_t
     sysmon_rounds; /* its sleeps, counted: a change has been adopted */
 static _Atomic int sysmon_waited_for;
@@ -247,22 +248,30 @@ static void queue_for_process(const siginfo_t *info)
 
 void signal_sleep(const struct timespec *ts)
 {
-	signals_lock();
-	uint64_t mask = blocked_by_all_locked() & ~OURS;
-	signals_unlock();
-	uint64_t waited = load_acquire(&sigwaited) & mask, all = ~0ULL;
+	struct task *main_task = task_main();
+	uint64_t all = ~0ULL;
 	siginfo_t info;
 
-	store_relaxed(&sysmon_blocks, mask);
+	/* Pairs with sysmon_adopt(): what was changed before it saw the new round is in the
+	 * masks. */
 	add_acq_rel(&sysmon_rounds, 1);
 	if (load_acquire(&sysmon_waited_for))
 		sys_futex_wake((void *)&sysmon_rounds, INT32_MAX);
+	signals_lock();
+	uint64_t mask = blocked_by_all_locked() & ~OURS;
+	uint64_t waited = load_relaxed(&sigwaited);
+	store_relaxed(&sysmon_blocks, mask);
+	sysmon_takes = waited;
+	signals_unlock();
+	/* What a main that is bound waits for it takes from the kernel itself. */
+	mask |= waited | (is_bound(main_task) ? load_relaxed(&main_task->sigwait) : 0);
 	if (waited == 0) {
 		sys(SYS_ppoll, 0, 0, ts, &mask, KERNEL_SIGSET_SIZE);
 		return;
 	}
-	/* What all tasks block and some wait for is taken like they would, never delivered: its
-	 * action may be the default.  So is our own wake, which must not fall between the two
+	/* What some wait for is taken like they would, never delivered: its action may be the
+	 * default.  That is for who leaves it open, if the kernel would have asked him first
+	 * (signal_route()).  So is our own wake taken, which must not fall between the two
 	 * calls. */
 	waited |= SIG_BIT(SIG_PREEMPT);
 	mask |= SIG_BIT(SIG_PREEMPT);
@@ -336,6 +345,63 @@ static void set_class(struct task *t)
 		sysmon_adopt((after & ~before) != 0);
 }
 
+/* Counts what floating tasks wait for: sysmon takes it from the kernel for them.  Returns what
+ * nobody had waited for. */
+static uint64_t count_waited_locked(uint64_t set, int delta)
+{
+	uint64_t before = load_relaxed(&sigwaited), now = before;
+
+	for (; set != 0; set &= set - 1) {
+		int sig = __builtin_ctzll(set) + 1;
+
+		n_waiters[sig] += delta;
+		if (n_waiters[sig] > 0)
+			now |= SIG_BIT(sig);
+		else
+			now &= ~SIG_BIT(sig);
+	}
+	store_relaxed(&sigwaited, now);
+	return now & ~before;
+}
+
+/* t waits for set, until end_wait().  The kernel asks main first: what main waits for meets
+ * sysmon blocked, though others leave it open. */
+static void begin_wait(struct task *t, uint64_t set)
+{
+	uint64_t new = t->is_main ? set : 0;
+
+	store_relaxed(&t->sigwait, set);
+	signals_lock();
+	/* A bound one takes them from the kernel itself: between it and sysmon they would lose
+	 * their order. */
+	t->sigwait_counted = is_bound(t) ? 0 : set;
+	if (t->sigwait_counted != 0)
+		new = count_waited_locked(set, 1);
+	uint64_t open = new & ~blocked_by_all_locked();
+	signals_unlock();
+	/* It may be pending in the kernel already. */
+	if (new != 0 && runtime_is_running())
+		sysmon_adopt(open != 0);
+	/* Pairs with signal_post(): it sees the set, or we see its signal. */
+	fence_seq_cst();
+}
+
+/* By t, or when it has ended. */
+static void end_wait(struct task *t)
+{
+	uint64_t set = load_relaxed(&t->sigwait);
+
+	if (likely(set == 0))
+		return;
+	store_relaxed(&t->sigwait, 0);
+	signals_lock();
+	count_waited_locked(t->sigwait_counted, -1);
+	signals_unlock();
+	/* What it was told about but did not come to is somebody else's now. */
+	if (load_acquire(&process_pending.set) & set)
+		sysmon_wake();
+}
+
 void signal_task_start(struct task *t)
 {
 	/* The usual case has the creator's mask and touches one counter. */
@@ -360,6 +426,7 @@ void signal_task_end(struct task *t)
 {
 	siginfo_t info;
 
+	end_wait(t); /* it was cancelled there */
 	/* What it was told about but did not come to is somebody else's now. */
 	if (load_relaxed(&process_pending.set) != 0)
 		sysmon_wake();
@@ -471,9 +538,8 @@ bool signal_is_mains(int sig)
 	signals_lock();
 	bool handled = has_handler(&actions[sig]);
 	signals_unlock();
-	if (handled)
-		tasks_for_each(choose_main, &c);
-	return c.task != NULL;
+	tasks_for_each(choose_main, &c);
+	return c.task != NULL && (handled || (load_relaxed(&c.task->sigwait) & c.bit));
 }
 
 /* Tells some task about each signal pending for the process.  The first that the table
@@ -566,6 +632,9 @@ static int take_for(struct task *t, uint64_t set, siginfo_t *info)
 		return 0;
 	signals_lock();
 	sig = take_locked(&t->pending, set, info);
+	/* What main waits for nobody else is asked for: it may end the process. */
+	if (!t->is_main)
+		set &= ~load_relaxed(&task_main()->sigwait);
 	if (sig == 0)
 		sig = take_locked(&process_pending, set, info);
 	signals_unlock();
@@ -656,6 +725,7 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 		if (top == 0)
 			top = sp - RED_ZONE;
 	}
+	end_wait(t); /* nor does it come back to one, or by a jump */
 	t->handlers_run++;
 	t->handlers = &a;
 	/* The handler's own calls are cancellation points, or not, for themselves. */
@@ -1057,30 +1127,6 @@ uint64_t signal_pending(struct task *t)
 	       load_relaxed(&t->sigmask);
 }
 
-/* Counts what tasks wait for; sysmon takes it from the kernel for them. */
-static void count_waited(uint64_t set, int delta)
-{
-	uint64_t before, left = set;
-
-	signals_lock();
-	before = load_relaxed(&sigwaited);
-	uint64_t now = before;
-	for (; left != 0; left &= left - 1) {
-		int sig = __builtin_ctzll(left) + 1;
-
-		n_waiters[sig] += delta;
-		if (n_waiters[sig] > 0)
-			now |= SIG_BIT(sig);
-		else
-			now &= ~SIG_BIT(sig);
-	}
-	store_release(&sigwaited, now);
-	signals_unlock();
-	/* It may be pending in the kernel already. */
-	if ((now & ~before) != 0 && runtime_is_running())
-		sysmon_wake();
-}
-
 /* Takes what the kernel has pending; any kernel thread may take what is the process's.  For
  * a floating task only when its time is up: until then sysmon takes them, so that what it
  * holds in its hand is not overtaken by the next. */
@@ -1109,38 +1155,43 @@ static int wait_for_signal(struct task *t, uint64_t set, siginfo_t *info, ns_t d
 	return r == -EAGAIN ? -ETIMEDOUT : (int)r;
 }
 
+/* The last look of a wait that is over: also at what sysmon has in its hand, which has been
+ * pending for long perhaps. */
+static int take_last(struct task *t, uint64_t set, siginfo_t *info)
+{
+	signals_lock();
+	bool held = (sysmon_takes & set) != 0;
+	signals_unlock();
+	if (held && runtime_is_running())
+		sysmon_adopt(true);
+	int sig = take_for(t, set, info);
+	return sig != 0 ? sig : take_from_kernel(set, info);
+}
+
 int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 {
-	uint32_t handlers = t->handlers_run;
-	/* A bound one takes them from the kernel itself: between it and sysmon they would lose
-	 * their order. */
-	bool counted = !is_bound(t);
-	int sig, r = 0;
+	bool over = deadline <= now_ns();
+	int sig, r = -ETIMEDOUT;
 
 	set &= ~OURS;
-	store_relaxed(&t->sigwait, set);
-	if (counted)
-		count_waited(set, 1);
-	/* Pairs with signal_post(): it sees the set, or we see its signal. */
-	fence_seq_cst();
-	while ((sig = take_for(t, set, info)) == 0) {
-		if (r == -ETIMEDOUT) {
-			sig = take_from_kernel(set, info);
-			break;
-		}
+	/* Any handler ends it, SA_RESTART or not (signal(7)). */
+	signal_ends_waits(t, true);
+	if (!over)
+		begin_wait(t, set);
+	while ((sig = take_for(t, set, info)) == 0 && !over) {
 		r = wait_for_signal(t, set, info, deadline);
 		if (r > 0) {
 			sig = r;
 			break;
 		}
-		/* Any handler ends it, SA_RESTART or not (signal(7)). */
-		if (r == -EINTR && (t->handlers_run != handlers || task_cancel_wanted(t)))
-			break;
+		over = r == -ETIMEDOUT || t->handlers_run != t->handlers_then ||
+		       task_cancel_wanted(t);
 	}
+	signal_ends_waits(t, false);
 	signal_take_eintr(t);
-	store_relaxed(&t->sigwait, 0);
-	if (counted)
-		count_waited(set, -1);
+	end_wait(t);
+	if (sig == 0)
+		sig = take_last(t, set, info);
 	return sig != 0 ? sig : r == -ETIMEDOUT ? -EAGAIN : -EINTR;
 }
 

@@ -102,6 +102,14 @@ everywhere() {
 	everywhere timedwait
 }
 
+@test "sigtimedwait without a wait finds what is pending" {
+	everywhere at-once
+}
+
+@test "what main waits for is main's, though other threads leave it open" {
+	everywhere main-waits
+}
+
 @test "sigsuspend: what is pending already, and what comes later" {
 	everywhere suspend
 }
@@ -177,7 +185,7 @@ everywhere() {
 @test "all of it again in a child forked by a thread" {
 	local name
 	for name in masks handlers actions context-mask parked computing sigwait queue timedwait \
-		suspend suspend-alone self all-parked one-open timer children; do
+		main-waits at-once suspend suspend-alone self all-parked one-open timer children; do
 		echo "$name"
 		at_procs 2 -- green "$BATS_FILE_TMPDIR/signals" "$name" in-child
 	done

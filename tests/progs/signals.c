@@ -923,6 +923,116 @@ static void test_timedwait(void)
 	timed_thread(NULL);
 }
 
+/* What is pending a look without a wait finds, also right after one that has waited. */
+static void test_at_once(void)
+{
+	struct timespec zero = {0}, little = {.tv_nsec = 20000};
+	sigset_t set = set_of(SIGUSR1);
+	siginfo_t info;
+
+	block(SIGUSR1);
+	sem_init(&sem, 0, 0);
+	pthread_t thread = start(park_on_sem, NULL);
+	for (int i = 0; i < 2000; i++) {
+		FAILS(sigtimedwait(&set, &info, i % 2 ? &little : &zero), EAGAIN);
+		CHECK(kill(getpid(), SIGUSR1) == 0);
+		CHECK(sigtimedwait(&set, &info, &zero) == SIGUSR1);
+	}
+	sem_post(&sem);
+	join(thread);
+}
+
+/* Sends the process sig until told to stop, or once after delay. */
+struct sender {
+	int sig, delay_ms;
+};
+
+static void *send_from_thread(void *arg)
+{
+	const struct sender *s = arg;
+
+	do {
+		sleep_ms(s->delay_ms);
+		CHECK(kill(getpid(), s->sig) == 0);
+	} while (!stop);
+	return arg;
+}
+
+static pid_t send_from_child(const struct sender *s)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	do
+		sleep_ms(s->delay_ms);
+	while (kill(getppid(), s->sig) == 0 && s->sig == SIGWINCH);
+	_exit(0);
+}
+
+static void take_by_main(struct sender *s, bool by_child)
+{
+	sigset_t set = set_of(s->sig);
+	struct timespec ts = {.tv_sec = 10};
+	pthread_t thread;
+	pid_t pid = 0;
+
+	stop = s->sig != SIGWINCH;
+	sem_init(&sem, 0, 0);
+	pthread_t open = start(park_on_sem, NULL);
+	if (!by_child)
+		thread = start(send_from_thread, s);
+	/* Only now: the others leave it open. */
+	block(s->sig);
+	if (by_child)
+		pid = send_from_child(s);
+	CHECK(sigtimedwait(&set, NULL, &ts) == s->sig);
+	stop = true;
+	if (by_child) {
+		kill(pid, SIGKILL);
+		CHECK(waitpid(pid, NULL, 0) == pid);
+	} else {
+		join(thread);
+	}
+	sem_post(&sem);
+	join(open);
+}
+
+/*
+ * The kernel asks main first: what main waits for is not fatal, nor lost, though other threads
+ * leave it open and it has no handler.  One that is fatal may come before main waits, on a busy
+ * machine: later, then.
+ */
+static void test_main_waits(void)
+{
+	const int signals[] = {SIGTERM, SIGRTMIN, SIGUSR1};
+	struct sender s = {SIGWINCH, 1};
+	int status = 0;
+
+	for (int by_child = 0; by_child < 2; by_child++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			take_by_main(&s, by_child);
+			_exit(0);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	}
+	for (int i = 0; i < 6; i++) {
+		s.sig = signals[i % 3];
+		for (s.delay_ms = 20; s.delay_ms < 2000; s.delay_ms *= 2) {
+			pid_t pid = fork();
+			if (pid == 0) {
+				take_by_main(&s, i / 3);
+				_exit(0);
+			}
+			CHECK(waitpid(pid, &status, 0) == pid);
+			if (status == 0)
+				break;
+		}
+		CHECK(status == 0);
+	}
+}
+
 static void *suspended_thread(void *arg)
 {
 	sigset_t none = set_of(0);
@@ -1607,6 +1717,8 @@ int main(int argc, char **argv)
 	    {"sigwait", test_sigwait},
 	    {"queue", test_queue},
 	    {"timedwait", test_timedwait},
+	    {"at-once", test_at_once},
+	    {"main-waits", test_main_waits},
 	    {"suspend", test_suspend},
 	    {"suspend-alone", test_suspend_alone},
 	    {"pause", test_pause},
