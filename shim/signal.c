@@ -58,8 +58,8 @@ static struct pending_signals process_pending;
 static struct queued_signal storage[N_QUEUED], *free_signals;
 static bool storage_used;
 
-/* Of RAISED, sent to the process and met by a worker; and by whom the last was.  Not in
- * process_pending yet. */
+/* Of RAISED and SYNCHRONOUS, sent to the process and met by a worker; and by whom the last
+ * was.  Not in process_pending yet. */
 static _Atomic uint64_t strayed;
 static _Atomic pid_t strayed_from;
 
@@ -93,7 +93,7 @@ static _Atomic int sysmon_waited_for;
 static void signals_lock(void)
 {
 	struct task *t = self_task;
-	uint64_t all = ~SYNCHRONOUS, before = 0;
+	uint64_t all = ~0ULL, before = 0;
 
 	if (t != NULL && is_bound(t))
 		sys_sigmask(SIG_BLOCK, &all, &before);
@@ -240,10 +240,15 @@ static void collect_raised(struct task *t)
 /* Queues for the process what arrived at sysmon; it is routed when its sleep ends. */
 static void queue_for_process(const siginfo_t *info)
 {
-	/* sysmon sleeps when this runs, so it holds no lock. */
+	uint64_t all = ~0ULL, before;
+
+	/* sysmon sleeps when this runs, so it holds no lock.  But another signal may come
+	 * meanwhile: those of faults are open in handlers. */
+	sys_sigmask(SIG_BLOCK, &all, &before);
 	signals_lock();
 	add_locked(&process_pending, info);
 	signals_unlock();
+	sys_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void signal_sleep(const struct timespec *ts)
@@ -845,6 +850,12 @@ uint32_t signal_handlers_run(const struct task *t)
 
 /* --- what the kernel calls ------------------------------------------------------------ */
 
+/* Whether the code that it meets has made it: nobody has sent it. */
+static bool is_fault(int sig, const siginfo_t *info)
+{
+	return (SYNCHRONOUS & SIG_BIT(sig)) && info->si_code > 0;
+}
+
 /* A bound task's kernel thread has the task's own mask and signal stack: the kernel has
  * done everything but the task's own record of its mask.  What handlers change of that the
  * interrupted code goes on with; but what it has blocked or opened itself, without the
@@ -854,7 +865,7 @@ static void deliver_bound(struct task *t, int sig, siginfo_t *info, ucontext_t *
 	uint64_t before = load_relaxed(&t->sigmask), kernel_mask;
 
 	memcpy(&kernel_mask, &uc->uc_sigmask, sizeof(kernel_mask));
-	if (!(SYNCHRONOUS & SIG_BIT(sig)) && load_relaxed(&t->worker->in_runtime)) {
+	if (!is_fault(sig, info) && load_relaxed(&t->worker->in_runtime)) {
 		signals_lock();
 		add_locked(&t->pending, info);
 		signals_unlock();
@@ -911,14 +922,14 @@ static bool is_raised_by_call(const siginfo_t *info, const ucontext_t *uc)
 	const greg_t *regs = uc->uc_mcontext.gregs;
 	greg_t r = regs[REG_RAX];
 
-	return info->si_code == SI_USER && info->si_pid == sched.pid &&
-	       (r > 0 || r == -EPIPE || r == -EFBIG) &&
+	return (RAISED & SIG_BIT(info->si_signo)) && info->si_code == SI_USER &&
+	       info->si_pid == sched.pid && (r > 0 || r == -EPIPE || r == -EFBIG) &&
 	       is_syscall(regs[REG_RIP] - SYSCALL_SIZE);
 }
 
-/* SIGPIPE or SIGXFSZ in a worker.  Its task's, if a write of it did that, wherever the call
- * was made; it comes to it at once, but in the runtime, which it leaves soon.  One that was
- * sent to the process is sysmon's to route.  No lock: the task may hold it. */
+/* No fault, in a worker.  SIGPIPE or SIGXFSZ is its task's, if a write of it did that,
+ * wherever the call was made; it comes to it at once, but in the runtime, which it leaves
+ * soon.  What was sent to the process is sysmon's to route.  No lock: the task may hold it. */
 static void raised_in_worker(struct task *t, int sig, siginfo_t *info, ucontext_t *uc)
 {
 	if (t == &t->worker->self || !is_raised_by_call(info, uc)) {
@@ -950,7 +961,8 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 		queue_for_process(info);
 		return;
 	}
-	if (sig == SIGSYS && serves_calls && t != NULL && t != &t->worker->self) {
+	if (sig == SIGSYS && serves_calls && is_fault(sig, info) && t != NULL &&
+	    t != &t->worker->self) {
 		handle_sigsys(t, info, uc);
 		return;
 	}
@@ -962,7 +974,7 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 		deliver_bound(t, sig, info, uc);
 		return;
 	}
-	if (RAISED & SIG_BIT(sig)) {
+	if (((RAISED | SYNCHRONOUS) & SIG_BIT(sig)) && !is_fault(sig, info)) {
 		raised_in_worker(t, sig, info, uc);
 		return;
 	}
@@ -972,8 +984,7 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	    altstack_top(t, actions[sig].flags, uc->uc_mcontext.gregs[REG_RSP]);
 
 	if (t == &t->worker->self ||
-	    ((SYNCHRONOUS & SIG_BIT(sig)) && info->si_code > 0 &&
-	     (load_relaxed(&t->sigmask) & SIG_BIT(sig))) ||
+	    (is_fault(sig, info) && (load_relaxed(&t->sigmask) & SIG_BIT(sig))) ||
 	    !task_interrupt(t, uc, top, sig, info))
 		default_action(sig);
 }

@@ -150,6 +150,10 @@ everywhere() {
 	everywhere one-open
 }
 
+@test "a fault's signal that another process sends is handled like any other" {
+	everywhere sent-faults
+}
+
 @test "setitimer and alarm" {
 	everywhere timer
 }
@@ -185,7 +189,7 @@ everywhere() {
 @test "all of it again in a child forked by a thread" {
 	local name
 	for name in masks handlers actions context-mask parked computing sigwait queue timedwait \
-		main-waits at-once suspend suspend-alone self all-parked one-open timer children; do
+		main-waits at-once suspend suspend-alone self all-parked one-open sent-faults timer children; do
 		echo "$name"
 		at_procs 2 -- green "$BATS_FILE_TMPDIR/signals" "$name" in-child
 	done

@@ -1291,6 +1291,48 @@ static void test_one_open(void)
 	wait_until(&n_handled, ROUNDS + 1);
 }
 
+static void *sleep_often(void *arg)
+{
+	struct timespec ts = {.tv_nsec = 300000};
+
+	while (!stop)
+		nanosleep(&ts, NULL);
+	return arg;
+}
+
+/* A fault's signal that another process sends is one like others. */
+static void test_sent_faults(void)
+{
+	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+	pthread_t threads[3];
+	int status;
+
+	for (int i = 0; i < 5; i++)
+		handle_info(signals[i]);
+	for (int i = 0; i < 3; i++)
+		threads[i] = start(sleep_often, NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		for (int i = 0; i < 4000; i++) {
+			struct timespec ts = {.tv_nsec = 50000};
+
+			CHECK(kill(getppid(), signals[i % 5]) == 0);
+			nanosleep(&ts, NULL);
+		}
+		_exit(0);
+	}
+	/* No SA_RESTART. */
+	while (waitpid(pid, &status, 0) < 0)
+		CHECK(errno == EINTR);
+	CHECK(status == 0 && n_handled > 0);
+	CHECK(info_handled.si_code == SI_USER && info_handled.si_pid == pid);
+	stop = true;
+	for (int i = 0; i < 3; i++)
+		join(threads[i]);
+	n_handled = 0;
+	test_fault();
+}
+
 static void test_timer(void)
 {
 	struct itimerval often = {{.tv_usec = 5000}, {.tv_usec = 5000}}, never = {0};
@@ -1729,6 +1771,7 @@ int main(int argc, char **argv)
 	    {"unblock", test_unblock},
 	    {"main-first", test_main_first},
 	    {"last", test_last},
+	    {"sent-faults", test_sent_faults},
 	    {"timer", test_timer},
 	    {"disarm", test_disarm},
 	    {"children", test_children},
