@@ -714,9 +714,9 @@ static bool change_mask(struct task *t, uint64_t mask)
 
 /* With the task's mask as POSIX wants it.  sp is where the interrupted code stood.  What the
  * mask lets through at the end is the caller's: handlers follow one another, they do not
- * pile up on the stack. */
+ * pile up on the stack.  If inside, it leaves the runtime as soon as the mask holds. */
 static void call_handler(struct task *t, const struct kernel_sigaction *act, int sig,
-			 siginfo_t *info, ucontext_t *uc, uintptr_t sp)
+			 siginfo_t *info, ucontext_t *uc, uintptr_t sp, bool inside)
 {
 	struct activation a = {
 	    .outer = t->handlers, .sp = sp, .before = load_relaxed(&t->sigmask)};
@@ -750,6 +750,8 @@ static void call_handler(struct task *t, const struct kernel_sigaction *act, int
 	store_relaxed(&t->sigmask, during);
 	if (is_bound(t))
 		signal_set_kernel_mask(during);
+	if (inside)
+		runtime_leave(t);
 	struct fpu_env fpu;
 	fpu_begin(&fpu);
 	if (top != 0)
@@ -794,21 +796,24 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 }
 
 /* Not inlined: its frame shows pgreen dump where a handler was called. */
-static __attribute__((noinline)) void run_handler(struct task *t, int sig,
-						  siginfo_t *info, void *context)
+static __attribute__((noinline)) void
+run_handler(struct task *t, int sig, siginfo_t *info, void *context, bool inside)
 {
 	struct kernel_sigaction act;
 	ucontext_t own;
 
-	if (!take_action(sig, &act))
+	if (!take_action(sig, &act)) {
+		if (inside)
+			runtime_leave(t);
 		return;
+	}
 	if (context == NULL)
 		getcontext(&own);
 	else if (!(act.flags & SA_RESTART))
 		restarted_call_end(context);
 	ucontext_t *uc = context != NULL ? context : &own;
 
-	call_handler(t, &act, sig, info, uc, uc->uc_mcontext.gregs[REG_RSP]);
+	call_handler(t, &act, sig, info, uc, uc->uc_mcontext.gregs[REG_RSP], inside);
 }
 
 void signal_deliver(struct task *t)
@@ -818,13 +823,21 @@ void signal_deliver(struct task *t)
 	void *context = t->interrupted; /* each handler clears it while it runs */
 
 	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
-	while ((sig = take_for(t, ~load_relaxed(&t->sigmask), &info)) != 0)
-		run_handler(t, sig, &info, context);
+	for (;;) {
+		/* From here until the handler's mask holds nothing comes between: it would
+		 * overtake what is taken here. */
+		runtime_enter(t);
+		sig = take_for(t, ~load_relaxed(&t->sigmask), &info);
+		if (sig == 0)
+			break;
+		run_handler(t, sig, &info, context, true);
+	}
+	runtime_leave(t);
 }
 
 void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
 {
-	run_handler(t, sig, info, context);
+	run_handler(t, sig, info, context, false);
 	if (is_let_through(t))
 		signal_deliver(t);
 }

@@ -98,6 +98,10 @@ everywhere() {
 	everywhere queue
 }
 
+@test "real-time signals are handled in the order in which they were sent" {
+	everywhere in-order
+}
+
 @test "sigtimedwait: timeouts, and what is pending already" {
 	everywhere timedwait
 }

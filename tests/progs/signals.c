@@ -896,6 +896,58 @@ static void test_queue(void)
 	}
 }
 
+static pid_t sender;
+static _Atomic int n_out_of_order;
+
+static void wait_for_sender(int sig, siginfo_t *info, void *context)
+{
+	int status;
+
+	(void)sig;
+	(void)context;
+	if (n_handled == 0)
+		CHECK(waitpid(sender, &status, 0) == sender && status == 0);
+	n_out_of_order += info->si_value.sival_int != n_handled;
+	n_handled++;
+}
+
+/* Of count none that the sender was told is sent is lost, nor overtaken, while the first is
+ * being handled. */
+static void check_queued(int count)
+{
+	struct sigaction act = {.sa_sigaction = wait_for_sender,
+				.sa_flags = SA_SIGINFO | SA_RESTART};
+	int sent[2], n;
+
+	CHECK(sigaction(SIGRTMIN, &act, NULL) == 0 && pipe(sent) == 0);
+	sem_init(&sem, 0, 0);
+	block(SIGRTMIN);
+	pthread_t thread = start(park_on_sem, NULL);
+	sender = fork();
+	if (sender == 0) {
+		n = 0;
+		for (int i = 0; i < count; i++) {
+			union sigval value = {.sival_int = n};
+
+			if (sigqueue(getppid(), SIGRTMIN, value) == 0)
+				n++;
+		}
+		_exit(write(sent[1], &n, sizeof(n)) == sizeof(n) ? 0 : 1);
+	}
+	unblock(SIGRTMIN);
+	CHECK(read(sent[0], &n, sizeof(n)) == sizeof(n) && n > 0);
+	wait_until(&n_handled, n);
+	sleep_ms(20);
+	CHECK(n_handled == n && n_out_of_order == 0);
+	sem_post(&sem);
+	join(thread);
+}
+
+static void test_in_order(void)
+{
+	check_queued(3000);
+}
+
 static void *timed_thread(void *arg)
 {
 	struct timespec ts = {.tv_nsec = 30000000}, zero = {0}, bad = {.tv_nsec = -1};
@@ -1758,6 +1810,7 @@ int main(int argc, char **argv)
 	    {"tids", test_tids},
 	    {"sigwait", test_sigwait},
 	    {"queue", test_queue},
+	    {"in-order", test_in_order},
 	    {"timedwait", test_timedwait},
 	    {"at-once", test_at_once},
 	    {"main-waits", test_main_waits},
