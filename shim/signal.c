@@ -42,6 +42,7 @@ enum {
 /* What the kernel sends to a kernel thread for a write that it makes, also inside libc. */
 #define RAISED (SIG_BIT(SIGPIPE) | SIG_BIT(SIGXFSZ))
 #define OURS (SIG_BIT(SIG_PREEMPT) | SIG_BIT(SIG_SETXID))
+#define REAL_TIME (~(SIG_BIT(SIG_SETXID + 1) - 1)) /* the program's */
 #define IGNORED_BY_DEFAULT \
 	(SIG_BIT(SIGCHLD) | SIG_BIT(SIGURG) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGCONT))
 
@@ -57,6 +58,9 @@ static struct kernel_sigaction actions[N_SIGNALS]; /* what the program asked for
 static struct pending_signals process_pending;
 static struct queued_signal storage[N_QUEUED], *free_signals;
 static bool storage_used;
+/* For what sysmon takes from the kernel next.  Without one it leaves there what cannot be lost,
+ * and whoever has room for it again wakes it. */
+static struct queued_signal *sysmon_spare;
 
 /* Of RAISED and SYNCHRONOUS, sent to the process and met by a worker; and by whom the last
  * was.  Not in process_pending yet. */
@@ -131,23 +135,47 @@ static struct queued_signal *take_signal_locked(void)
 	return q;
 }
 
+static void give_signal_locked(struct queued_signal *q)
+{
+	q->next = free_signals;
+	free_signals = q;
+}
+
+/* A timer has one signal pending, and counts in it how often it expires meanwhile. */
+static bool is_overrun_locked(struct pending_signals *p, const siginfo_t *info)
+{
+	if (info->si_code != SI_TIMER)
+		return false;
+	for (struct queued_signal *q = p->queue; q != NULL; q = q->next) {
+		if (q->info.si_code != SI_TIMER || q->info.si_timerid != info->si_timerid)
+			continue;
+		q->info.si_overrun += info->si_overrun + 1;
+		return true;
+	}
+	return false;
+}
+
 static int add_locked(struct pending_signals *p, const siginfo_t *info)
 {
+	uint64_t bit = SIG_BIT(info->si_signo);
 	struct queued_signal *q, **at;
 
 	/* A standard signal that is pending already is not queued again. */
-	if (info->si_signo < SIGRTMIN &&
-	    (load_relaxed(&p->set) & SIG_BIT(info->si_signo)))
+	if (is_overrun_locked(p, info) ||
+	    (!(REAL_TIME & bit) && (load_relaxed(&p->set) & bit)))
 		return 0;
 	q = take_signal_locked();
-	if (q == NULL)
+	/* As the kernel: what cannot be refused is pending without its siginfo. */
+	if (q == NULL && (REAL_TIME & bit) && info->si_code != SI_USER)
 		return -EAGAIN;
-	q->info = *info;
-	q->next = NULL;
 	for (at = &p->queue; *at != NULL; at = &(*at)->next)
 		;
-	*at = q;
-	or_acq_rel(&p->set, SIG_BIT(info->si_signo));
+	if (q != NULL) {
+		q->info = *info;
+		q->next = NULL;
+		*at = q;
+	}
+	or_acq_rel(&p->set, bit);
 	return 0;
 }
 
@@ -169,13 +197,16 @@ static int take_locked(struct pending_signals *p, uint64_t set, siginfo_t *info)
 			break;
 		found = at;
 	}
-	if (found == NULL)
-		return 0;
-	struct queued_signal *q = *found;
-	*found = q->next;
-	*info = q->info;
-	q->next = free_signals;
-	free_signals = q;
+	if (found == NULL) {
+		*info = (siginfo_t){.si_signo = sig, .si_code = SI_USER};
+	} else {
+		struct queued_signal *q = *found;
+		*found = q->next;
+		*info = q->info;
+		give_signal_locked(q);
+		if (sysmon_spare == NULL)
+			sysmon_wake();
+	}
 	if (!more)
 		and_acq_rel(&p->set, ~SIG_BIT(sig));
 	return sig;
@@ -246,7 +277,10 @@ static void queue_for_process(const siginfo_t *info)
 	 * meanwhile: those of faults are open in handlers. */
 	sys_sigmask(SIG_BLOCK, &all, &before);
 	signals_lock();
+	if (sysmon_spare != NULL)
+		give_signal_locked(sysmon_spare);
 	add_locked(&process_pending, info);
+	sysmon_spare = take_signal_locked();
 	signals_unlock();
 	sys_sigmask(SIG_SETMASK, &before, NULL);
 }
@@ -266,6 +300,12 @@ void signal_sleep(const struct timespec *ts)
 	uint64_t mask = blocked_by_all_locked() & ~OURS;
 	uint64_t waited = load_relaxed(&sigwaited);
 	store_relaxed(&sysmon_blocks, mask);
+	if (sysmon_spare == NULL)
+		sysmon_spare = take_signal_locked();
+	if (sysmon_spare == NULL) {
+		mask |= REAL_TIME;
+		waited &= ~REAL_TIME;
+	}
 	sysmon_takes = waited;
 	signals_unlock();
 	/* What a main that is bound waits for it takes from the kernel itself. */
@@ -308,6 +348,14 @@ static void sysmon_adopt(bool wait)
 	add_acq_rel(&sysmon_waited_for, -1);
 }
 
+static bool sysmon_has_room(void)
+{
+	signals_lock();
+	bool has = sysmon_spare != NULL;
+	signals_unlock();
+	return has;
+}
+
 /* Has sysmon take of set what the kernel has pending for the process, and route it. */
 static void take_pending(uint64_t set)
 {
@@ -322,7 +370,7 @@ static void take_pending(uint64_t set)
 		 * before the next.  Each takes one signal, our own before others. */
 		sysmon_adopt(true);
 		sysmon_adopt(true);
-	} while ((pending & set) && --rounds > 0);
+	} while ((pending & set) && --rounds > 0 && sysmon_has_room());
 }
 
 /* Counts t's mask anew. */
@@ -1294,7 +1342,7 @@ void signal_init(struct task *main_task)
 static void forget_signals(struct task *t)
 {
 	storage_used = false;
-	free_signals = NULL;
+	free_signals = sysmon_spare = NULL;
 	store_relaxed(&process_pending.set, 0);
 	process_pending.queue = NULL;
 	strayed = 0;

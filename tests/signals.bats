@@ -102,6 +102,14 @@ everywhere() {
 	everywhere in-order
 }
 
+@test "no real-time signal is lost that the sender was told is sent" {
+	everywhere many-queued
+}
+
+@test "a timer's signal tells how often it has expired meanwhile" {
+	everywhere overrun
+}
+
 @test "sigtimedwait: timeouts, and what is pending already" {
 	everywhere timedwait
 }

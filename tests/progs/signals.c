@@ -948,6 +948,58 @@ static void test_in_order(void)
 	check_queued(3000);
 }
 
+/* More than the library has room for. */
+static void test_many_queued(void)
+{
+	check_queued(6000);
+}
+
+static _Atomic int first_overrun;
+
+static void count_overrun(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	CHECK(info->si_code == SI_TIMER);
+	if (n_handled == 0)
+		compute_until(now_us() + 50000);
+	else if (n_handled == 1)
+		first_overrun = info->si_overrun;
+	n_handled++;
+}
+
+/* A timer has one signal pending, which tells how often it has expired meanwhile. */
+static void test_overrun(void)
+{
+	struct sigaction act = {.sa_sigaction = count_overrun, .sa_flags = SA_SIGINFO};
+	struct itimerspec often = {.it_value.tv_nsec = 500000,
+				   .it_interval.tv_nsec = 500000};
+	const int signals[] = {SIGRTMIN, SIGUSR1};
+	timer_t timer;
+
+	sem_init(&sem, 0, 0);
+	block(SIGRTMIN);
+	block(SIGUSR1);
+	pthread_t thread = start(park_on_sem, NULL);
+	for (int i = 0; i < 2; i++) {
+		struct sigevent event = {.sigev_notify = SIGEV_SIGNAL,
+					 .sigev_signo = signals[i]};
+
+		n_handled = 0;
+		CHECK(sigaction(signals[i], &act, NULL) == 0);
+		unblock(signals[i]);
+		CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+		CHECK(timer_settime(timer, 0, &often, NULL) == 0);
+		wait_until(&n_handled, 2);
+		CHECK(timer_delete(timer) == 0);
+		CHECK(first_overrun >= 10);
+		/* What it has sent is there by now. */
+		sleep_ms(20);
+	}
+	sem_post(&sem);
+	join(thread);
+}
+
 static void *timed_thread(void *arg)
 {
 	struct timespec ts = {.tv_nsec = 30000000}, zero = {0}, bad = {.tv_nsec = -1};
@@ -1811,6 +1863,8 @@ int main(int argc, char **argv)
 	    {"sigwait", test_sigwait},
 	    {"queue", test_queue},
 	    {"in-order", test_in_order},
+	    {"many-queued", test_many_queued},
+	    {"overrun", test_overrun},
 	    {"timedwait", test_timedwait},
 	    {"at-once", test_at_once},
 	    {"main-waits", test_main_waits},
