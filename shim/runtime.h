@@ -686,6 +686,8 @@ extern uint64_t worker_sigmask __attribute__((visibility("hidden")));
 /* Takes over the program's handlers and the caller's mask.  Once, by main. */
 void signal_init(struct task *main_task);
 void signal_task_start(struct task *t);
+
+/* t has ended: it is TASK_DONE, and no signal is pending for it any more. */
 void signal_task_end(struct task *t);
 
 /* Its part of task_leave_waits(). */

@@ -212,6 +212,14 @@ static int take_locked(struct pending_signals *p, uint64_t set, siginfo_t *info)
 	return sig;
 }
 
+static void drop_locked(struct pending_signals *p, uint64_t set)
+{
+	siginfo_t info;
+
+	while (take_locked(p, set, &info) != 0)
+		;
+}
+
 /* --- masks --------------------------------------------------------------------------- */
 
 static int class_find_locked(uint64_t mask)
@@ -477,8 +485,9 @@ void signal_task_start(struct task *t)
 
 void signal_task_end(struct task *t)
 {
-	siginfo_t info;
-
+	/* Pairs with signal_post(): it sees the end, or we its signal. */
+	store_relaxed(&t->life, TASK_DONE);
+	fence_seq_cst();
 	end_wait(t); /* it was cancelled there */
 	/* What it was told about but did not come to is somebody else's now. */
 	if (load_relaxed(&process_pending.set) != 0)
@@ -488,8 +497,7 @@ void signal_task_end(struct task *t)
 	if (load_relaxed(&t->pending.set) == 0)
 		return;
 	signals_lock();
-	while (take_locked(&t->pending, ~0ULL, &info) != 0)
-		;
+	drop_locked(&t->pending, ~0ULL);
 	signals_unlock();
 }
 
@@ -547,6 +555,10 @@ int signal_post(struct task *t, const siginfo_t *info)
 	bool open = waits || !(load_relaxed(&t->sigmask) & bit);
 	if (!open || waits || !is_dropped_locked(info->si_signo))
 		r = add_locked(&t->pending, info);
+	/* Pairs with signal_task_end(). */
+	fence_seq_cst();
+	if (load_relaxed(&t->life) == TASK_DONE)
+		drop_locked(&t->pending, ~0ULL);
 	signals_unlock();
 	if (r == 0 && open)
 		notice_from_outside(t);
@@ -1126,14 +1138,6 @@ void signal_serve_calls(void)
 	serves_calls = true;
 	install(SIGSYS, &actions[SIGSYS]);
 	signals_unlock();
-}
-
-static void drop_locked(struct pending_signals *p, uint64_t set)
-{
-	siginfo_t info;
-
-	while (take_locked(p, set, &info) != 0)
-		;
 }
 
 static bool drop_of_task_locked(struct task *t, void *sig)

@@ -505,7 +505,6 @@ static void free_ended(struct task *t)
 void task_finish(struct task *t)
 {
 	signal_task_end(t);
-	store_relaxed(&t->life, TASK_DONE);
 	/* Pairs with task_join() and task_detach(): the result is visible. */
 	if (or_acq_rel(&t->done, ENDED) & DETACHED)
 		free_ended(t);

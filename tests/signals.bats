@@ -106,6 +106,10 @@ everywhere() {
 	everywhere many-queued
 }
 
+@test "what is sent to threads as they end takes no room" {
+	everywhere ended
+}
+
 @test "a timer's signal tells how often it has expired meanwhile" {
 	everywhere overrun
 }

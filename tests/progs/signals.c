@@ -4,6 +4,7 @@
  * threads.
  */
 #include <poll.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -954,6 +955,67 @@ static void test_many_queued(void)
 	check_queued(6000);
 }
 
+/* How many can be queued for the caller, but no more than most. */
+static int room_for(int most)
+{
+	struct timespec zero = {0};
+	sigset_t set = set_of(SIGRTMIN);
+	int n = 0;
+
+	while (n < most &&
+	       pthread_sigqueue(pthread_self(), SIGRTMIN, (union sigval){0}) == 0)
+		n++;
+	for (int i = 0; i < n; i++)
+		CHECK(sigtimedwait(&set, NULL, &zero) == SIGRTMIN);
+	return n;
+}
+
+static _Atomic(pthread_t) ending;
+static _Atomic bool ends;
+static _Atomic int n_ended;
+
+static void *end_soon(void *arg)
+{
+	(void)arg;
+	while (ending == 0)
+		sched_yield();
+	ends = true;
+	return NULL;
+}
+
+static void *send_to_ending(void *arg)
+{
+	for (; !stop; sched_yield()) {
+		if (!ends)
+			continue;
+		for (int i = 0; i < 60; i++)
+			pthread_kill(ending, SIGRTMIN);
+		ends = false;
+		ending = 0;
+		n_ended++;
+	}
+	return arg;
+}
+
+/* What is sent to threads as they end takes no room. */
+static void test_ended(void)
+{
+	block(SIGRTMIN);
+	pthread_t sends = start(send_to_ending, NULL);
+	int before = room_for(5000);
+	for (int i = 0; i < 4000; i++) {
+		pthread_t thread = start(end_soon, NULL);
+
+		ending = thread;
+		while (n_ended <= i)
+			sched_yield();
+		join(thread);
+	}
+	CHECK(room_for(5000) == before);
+	stop = true;
+	join(sends);
+}
+
 static _Atomic int first_overrun;
 
 static void count_overrun(int sig, siginfo_t *info, void *context)
@@ -1864,6 +1926,7 @@ int main(int argc, char **argv)
 	    {"queue", test_queue},
 	    {"in-order", test_in_order},
 	    {"many-queued", test_many_queued},
+	    {"ended", test_ended},
 	    {"overrun", test_overrun},
 	    {"timedwait", test_timedwait},
 	    {"at-once", test_at_once},
