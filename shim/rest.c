@@ -63,6 +63,7 @@ bool runtime_rest(struct task *t)
 	/* Or on a worker, when somebody came between. */
 	bool rests = is_bound(t);
 	if (rests) {
+		signal_set_alone(true);
 		lock_release(&rest_lock);
 		dispatch_setup_thread();
 		signal_bind(t);

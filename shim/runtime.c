@@ -231,8 +231,12 @@ static int wake_from_rest(struct task *t)
 	sys_sigmask(SIG_SETMASK, &worker_sigmask, &before);
 	lock_acquire(&rest_lock);
 	/* Unless somebody was faster. */
-	if (load_relaxed(&sched.rest) == REST_ON)
+	if (load_relaxed(&sched.rest) == REST_ON) {
+		signal_set_alone(false);
 		r = leave_rest(t, task_may_float(t));
+		if (r < 0)
+			signal_set_alone(true);
+	}
 	lock_release(&rest_lock);
 	/* A worker has the mask that it shall have. */
 	if (is_bound(t))
@@ -282,8 +286,13 @@ int runtime_start(void)
 		return r;
 	started_before = true;
 	setid_inherit(&sysmon_worker);
-	if (again)
-		return spawn_sysmon();
+	if (again) {
+		signal_set_alone(false);
+		r = spawn_sysmon();
+		if (r < 0)
+			signal_set_alone(true);
+		return r;
+	}
 	unregister_rseq();
 	task_init_main();
 	signal_init(self_task);

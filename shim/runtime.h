@@ -704,6 +704,9 @@ void signal_run_handler(struct task *t, int sig, siginfo_t *info, void *context)
  * stack. */
 void signal_bind(struct task *t);
 
+/* Whether a task is alone on its kernel thread, and no worker is there or may come. */
+void signal_set_alone(bool on);
+
 /* What a bound task's kernel thread blocks: its mask, but for what must come through. */
 uint64_t signal_kernel_mask(uint64_t mask);
 void signal_set_kernel_mask(uint64_t mask);

@@ -1105,6 +1105,10 @@ int signal_altstack(struct task *t, const stack_t *stack, stack_t *old)
 
 /* --- actions ------------------------------------------------------------------------- */
 
+/* There are no workers, whose signal stacks are ours: the one task is bound, and the kernel
+ * puts its handlers where the program wants them.  signal_lock. */
+static bool is_alone;
+
 static int install(int sig, const struct kernel_sigaction *act)
 {
 	struct kernel_sigaction ours = *act;
@@ -1119,17 +1123,29 @@ static int install(int sig, const struct kernel_sigaction *act)
 	} else if (is_ours(sig, act)) {
 		ours.handler = (void *)trampoline;
 		/* SA_ONSTACK: a fault may be a full stack; a worker's signal stack is ours.
+		 * A bound task has its handlers on its alternate stack, though, if it has one.
 		 * SA_RESTART: in a kernel thread of a task's own the kernel does what the
 		 * program wants.  Somebody may send a fault's signal to a worker, anywhere; and
 		 * a default action that comes later must not be noticed before. */
 		ours.flags =
-		    SA_SIGINFO | SA_RESTORER_FLAG | SA_ONSTACK |
+		    SA_SIGINFO | SA_RESTORER_FLAG |
+		    (is_alone ? act->flags & SA_ONSTACK : SA_ONSTACK) |
 		    (act->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESTART)) |
 		    ((SYNCHRONOUS & SIG_BIT(sig)) || !has_handler(act) ? SA_RESTART : 0);
 		ours.restorer = (void *)signal_restorer;
 		ours.mask = ~SYNCHRONOUS;
 	}
 	return sys_sigaction(sig, &ours, NULL);
+}
+
+void signal_set_alone(bool on)
+{
+	signals_lock();
+	is_alone = on;
+	for (int sig = 1; sig < N_SIGNALS; sig++)
+		if (is_ours(sig, &actions[sig]) && !(actions[sig].flags & SA_ONSTACK))
+			install(sig, &actions[sig]);
+	signals_unlock();
 }
 
 void signal_serve_calls(void)
@@ -1365,5 +1381,6 @@ void signal_fork_child(struct task *t)
 	t->mask_class = class_find_locked(load_relaxed(&t->sigmask));
 	add_relaxed(&classes[t->mask_class].n, 1);
 	and_acq_rel(&t->attention, ~ATTEND_SIGNAL);
+	signal_set_alone(true);
 	signal_bind(t);
 }

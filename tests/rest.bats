@@ -34,6 +34,10 @@ everywhere() {
 	everywhere state
 }
 
+@test "handlers run on main's stack, or on its alternate one, as they were installed" {
+	everywhere stacks
+}
+
 @test "what main changes meanwhile its next threads inherit" {
 	everywhere inherited
 }

@@ -338,6 +338,58 @@ static void on_usr2(int sig)
 	n_on_alternate += &here >= alternate && &here < alternate + sizeof(alternate);
 }
 
+static _Atomic int n_on_own;
+
+static void on_hup(int sig)
+{
+	char here;
+
+	(void)sig;
+	n_on_own += &here < alternate || &here >= alternate + sizeof(alternate);
+}
+
+/* By another process, while main computes. */
+static void be_sent(int sig, const _Atomic int *n, int least)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(kill(getppid(), sig) == 0 ? 0 : 1);
+	for (long long end = now_ms() + PATIENCE_MS; *n < least;)
+		CHECK(now_ms() < end);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
+/* Handlers run on the stack that they were installed for. */
+static void stacks(void)
+{
+	struct sigaction on = {.sa_handler = on_usr2, .sa_flags = SA_ONSTACK},
+			 off = {.sa_handler = on_hup};
+	stack_t stack = {.ss_sp = alternate, .ss_size = sizeof(alternate)};
+	int status;
+
+	CHECK(sigaltstack(&stack, NULL) == 0 && sigaction(SIGUSR2, &on, NULL) == 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		/* Installed also while there are threads, and while there are none. */
+		if (i < 2)
+			CHECK(sigaction(SIGHUP, &off, NULL) == 0);
+		have_threads();
+		wait_until_alone();
+		if (i > 0)
+			CHECK(sigaction(SIGHUP, &off, NULL) == 0);
+		be_sent(SIGUSR2, &n_on_alternate, i + 1);
+		be_sent(SIGHUP, &n_on_own, i + 1);
+	}
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		be_sent(SIGUSR2, &n_on_alternate, ROUNDS + 1);
+		be_sent(SIGHUP, &n_on_own, ROUNDS + 1);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
 static void check_kept(pthread_t self, const char *name, const sigset_t *mask)
 {
 	char now[16];
@@ -552,6 +604,7 @@ int main(int argc, char **argv)
 	    {"computes", computes},
 	    {"waits", waits},
 	    {"state", keeps_its_state},
+	    {"stacks", stacks},
 	    {"inherited", is_inherited},
 	    {"namespace", user_namespace},
 	    {"handler", thread_in_handler},
