@@ -520,16 +520,38 @@ int preempt_init(void)
 	return sys_sigaction(SIG_PREEMPT, &act, NULL);
 }
 
+/* What t shall look at and may not have been told of: see preempt_hold(). */
+static bool tell_again(struct task *t, void *arg)
+{
+	struct worker *w = load_relaxed(&t->worker);
+
+	(void)arg;
+	/* A time slice's end sysmon asks for again, and who sleeps is spared it. */
+	if ((load_relaxed(&t->attention) & ~(ATTEND_PREEMPT | ATTEND_REST)) != 0 &&
+	    w != NULL && t != self_task && load_relaxed(&w->current) == t)
+		preempt_worker(w);
+	return true;
+}
+
+/*
+ * What was sent meanwhile is lost, and whoever sent it counts on it:
+ *	who wants t to look:	t->attention; fence; sched.asking: is one on its way?
+ *	the end of a hold:	sched.asking; fence; t->attention: tell it again
+ * Either it sees that none is on its way any more, or we see what it wants.
+ */
 void preempt_hold(bool hold)
 {
 	struct kernel_sigaction ignore = {.handler = (void *)SIG_IGN};
 
 	if (hold) {
 		sys_sigaction(SIG_PREEMPT, &ignore, NULL);
-	} else {
-		preempt_init();
-		preempt_forget();
+		return;
 	}
+	preempt_init();
+	preempt_forget();
+	fence_seq_cst();
+	tasks_for_each(tell_again, NULL);
+	sysmon_wake();
 }
 
 void preempt_forget(void)
@@ -541,12 +563,13 @@ void preempt_forget(void)
 void preempt_worker(struct worker *w)
 {
 	int tid = load_relaxed(&w->tid);
-	uint32_t asking = load_relaxed(&sched.asking);
 
 	if (tid == 0)
 		return;
-	/* Pairs with preempt_arrived(): what the caller has written is seen, or another sent. */
+	/* Pairs with preempt_arrived(): what the caller has written is seen, or another sent.
+	 * And with preempt_hold(). */
 	fence_seq_cst();
+	uint32_t asking = load_relaxed(&sched.asking);
 	if (swap_acq_rel(&w->asked, asking) == asking)
 		return;
 	/* The user's signal queue is full (RLIMIT_SIGPENDING): sysmon tries again. */

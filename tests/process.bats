@@ -71,6 +71,10 @@ everywhere() {
 	everywhere processes exec-ways
 }
 
+@test "a signal or cancel comes through while another thread's exec fails" {
+	everywhere processes exec-fails
+}
+
 @test "posix_spawn gives the child the thread's mask, or the one asked for" {
 	everywhere processes spawn
 }

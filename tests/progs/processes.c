@@ -456,6 +456,64 @@ static void test_exec_ways(void)
 	CHECK(mask_now() == 0);
 }
 
+static volatile sig_atomic_t n_ended, n_sent;
+
+static void count_signal(int sig)
+{
+	if (sig == SIGCHLD)
+		n_ended++;
+	else
+		n_sent++;
+}
+
+static int lock_fd;
+static _Atomic bool exec_ends;
+
+static void *wait_for_lock(void *arg)
+{
+	struct flock lock = {.l_type = F_WRLCK};
+
+	FAILS(fcntl(lock_fd, F_OFD_SETLKW, &lock), EINTR);
+	return arg;
+}
+
+static void *exec_in_vain(void *arg)
+{
+	while (!exec_ends)
+		exec_nothing(NULL);
+	return arg;
+}
+
+/* Who waits in the kernel is reached by a signal, or a cancel, also when an exec of another
+ * thread is about to fail. */
+static void test_exec_fails(void)
+{
+	char path[] = "/tmp/processes.XXXXXX";
+	struct flock lock = {.l_type = F_WRLCK};
+	struct sigaction act = {.sa_handler = count_signal};
+	int held_fd = mkstemp(path);
+
+	CHECK(held_fd >= 0 && fcntl(held_fd, F_OFD_SETLKW, &lock) == 0);
+	lock_fd = open(path, O_RDWR);
+	CHECK(lock_fd >= 0 && unlink(path) == 0);
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	for (int i = 0; i < 40; i++) {
+		pthread_t waiter = start_waiting(wait_for_lock, &lock);
+		pthread_t other = start(exec_in_vain, NULL);
+		struct timespec end = in_ms(CLOCK_REALTIME, 15000);
+		void *result;
+
+		sleep_ms(2);
+		CHECK_OK(i % 2 ? pthread_kill(waiter, SIGUSR1) : pthread_cancel(waiter));
+		sleep_ms(1);
+		exec_ends = true;
+		join(other);
+		exec_ends = false;
+		CHECK_OK(pthread_timedjoin_np(waiter, &result, &end));
+		CHECK(result == (i % 2 ? (void *)&lock : PTHREAD_CANCELED));
+	}
+}
+
 /* --- spawn, system, popen ------------------------------------------------------------------- */
 
 static void *spawn_self(void *arg)
@@ -592,16 +650,6 @@ static void test_popen(void)
 
 /* --- what a child sent before it ended ------------------------------------------------------- */
 
-static volatile sig_atomic_t n_ended, n_sent;
-
-static void count_signal(int sig)
-{
-	if (sig == SIGCHLD)
-		n_ended++;
-	else
-		n_sent++;
-}
-
 static void *wait_for_ever(void *arg)
 {
 	for (;;)
@@ -705,6 +753,7 @@ int main(int argc, char **argv)
 	    {"vfork", test_vfork},
 	    {"exec", test_exec},
 	    {"exec-ways", test_exec_ways},
+	    {"exec-fails", test_exec_fails},
 	    {"spawn", test_spawn},
 	    {"system", test_system},
 	    {"system-cancel", test_system_cancel},
