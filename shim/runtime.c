@@ -30,7 +30,6 @@ void switch_keep_pkru(void)
 
 void *switch_prepare(void *top, void (*entry)(void *), void *arg)
 {
-	extern const char switch_first[] __attribute__((visibility("hidden")));
 	/* switch_to's frame, from low: control words, r15, r14, r13, r12, rbx, rbp, rip; and
 	 * above it a word, so that entry sees the stack as after a call. */
 	uint64_t *frame = (uint64_t *)top - 10;

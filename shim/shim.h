@@ -475,6 +475,18 @@ void preempt_hold(bool hold);
 void signal_expose_mask(struct task *t);
 void signal_hide_mask(struct task *t);
 
+/*
+ * The registers and floating-point settings of a ucontext_t, as libc saves and loads them; its
+ * mask is left alone.  context_save() and context_swap() save those of their caller, and return
+ * 0, perhaps once more, when the context is loaded.
+ */
+int context_save(void *context) __attribute__((returns_twice));
+int context_swap(void *from, const void *to);
+_Noreturn void context_load(const void *context);
+
+/* What returns here calls the function in r12 with the argument in r13, which do not return. */
+extern const char switch_first[] __attribute__((visibility("hidden")));
+
 /* Makes t look for a pending cancel, parked or running. */
 void task_notice_cancel(struct task *t);
 void task_clear_cancel(struct task *t);

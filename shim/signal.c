@@ -861,6 +861,7 @@ run_handler(struct task *t, int sig, siginfo_t *info, void *context, bool inside
 {
 	struct kernel_sigaction act;
 	ucontext_t own;
+	volatile bool called = false;
 
 	if (!take_action(sig, &act)) {
 		if (inside)
@@ -868,9 +869,13 @@ run_handler(struct task *t, int sig, siginfo_t *info, void *context, bool inside
 		return;
 	}
 	if (context == NULL)
-		getcontext(&own);
+		context_save(&own);
 	else if (!(act.flags & SA_RESTART))
 		restarted_call_end(context);
+	/* The handler may have left by setcontext() with what it was given. */
+	if (called)
+		return;
+	called = true;
 	ucontext_t *uc = context != NULL ? context : &own;
 
 	call_handler(t, &act, sig, info, uc, uc->uc_mcontext.gregs[REG_RSP], inside);

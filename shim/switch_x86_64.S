@@ -88,21 +88,125 @@ switch_to:
 	.cfi_endproc
 	.size	switch_to, . - switch_to
 
-/* First entry of a task: entry in r12, argument in r13, from switch_prepare.  No caller:
- * an undefined return address ends every backtrace here. */
+/* First entry of a task: entry in r12, argument in r13, from switch_prepare; and where the
+ * first function of a program's context returns to.  No caller: an undefined return address
+ * ends every backtrace here. */
 	.globl	switch_first
 	.hidden	switch_first
 	.type	switch_first, @function
 	.p2align 4
-switch_first:
 	.cfi_startproc
 	.cfi_undefined %rip
+	nop			/* where it is returned to: see preempt_trampoline */
+switch_first:
 	xorl	%ebp, %ebp
 	movq	%r13, %rdi
 	callq	*%r12
 	ud2
 	.cfi_endproc
 	.size	switch_first, . - switch_first
+
+/* The program's contexts: offsets in ucontext_t, which context.c of the wrappers checks. */
+#define GREG(i)		40 + 8 * (i)
+#define FPREGS		224
+#define FPREGS_MEM	424
+#define MXCSR		448
+
+/* What a function must preserve, and its arguments, as libc does: of its caller, at its
+ * entry. */
+	.macro	SAVE_CONTEXT context
+	movq	%r8, GREG(0)(\context)
+	movq	%r9, GREG(1)(\context)
+	movq	%r12, GREG(4)(\context)
+	movq	%r13, GREG(5)(\context)
+	movq	%r14, GREG(6)(\context)
+	movq	%r15, GREG(7)(\context)
+	movq	%rdi, GREG(8)(\context)
+	movq	%rsi, GREG(9)(\context)
+	movq	%rbp, GREG(10)(\context)
+	movq	%rbx, GREG(11)(\context)
+	movq	%rdx, GREG(12)(\context)
+	movq	%rcx, GREG(14)(\context)
+	movq	(%rsp), %rax
+	leaq	8(%rsp), %r11
+	movq	%r11, GREG(15)(\context)
+	movq	%rax, GREG(16)(\context)
+	leaq	FPREGS_MEM(\context), %rax
+	movq	%rax, FPREGS(\context)
+	fnstenv	(%rax)
+	stmxcsr	MXCSR(\context)
+	.endm
+
+/* int context_save(ucontext_t * /rdi) */
+	.globl	context_save
+	.hidden	context_save
+	.type	context_save, @function
+	.p2align 4
+context_save:
+	.cfi_startproc
+	SAVE_CONTEXT %rdi
+	fldenv	(%rax)			/* fnstenv has masked the exceptions */
+	xorl	%eax, %eax
+	retq
+	.cfi_endproc
+	.size	context_save, . - context_save
+
+/* int context_swap(ucontext_t *from /rdi, const ucontext_t *to /rsi) */
+	.globl	context_swap
+	.hidden	context_swap
+	.type	context_swap, @function
+	.p2align 4
+context_swap:
+	.cfi_startproc
+	SAVE_CONTEXT %rdi
+	movq	%rsi, %rdi
+	jmp	context_load
+	.cfi_endproc
+	.size	context_swap, . - context_swap
+
+/* void context_load(const ucontext_t * /rdi) */
+	.globl	context_load
+	.hidden	context_load
+	.type	context_load, @function
+	.p2align 4
+context_load:
+	.cfi_startproc
+	movq	%rdi, %rax
+	movq	FPREGS(%rax), %rcx
+	fldenv	(%rcx)
+	ldmxcsr	MXCSR(%rax)
+	/* From here on whose frame it is, is in the context. */
+	.cfi_def_cfa %rax, 0
+	.cfi_offset %r12, GREG(4)
+	.cfi_offset %r13, GREG(5)
+	.cfi_offset %r14, GREG(6)
+	.cfi_offset %r15, GREG(7)
+	.cfi_offset %rbp, GREG(10)
+	.cfi_offset %rbx, GREG(11)
+	.cfi_offset %rsp, GREG(15)
+	.cfi_offset %rip, GREG(16)
+	movq	GREG(0)(%rax), %r8
+	movq	GREG(1)(%rax), %r9
+	movq	GREG(4)(%rax), %r12
+	movq	GREG(5)(%rax), %r13
+	movq	GREG(6)(%rax), %r14
+	movq	GREG(7)(%rax), %r15
+	movq	GREG(8)(%rax), %rdi
+	movq	GREG(9)(%rax), %rsi
+	movq	GREG(10)(%rax), %rbp
+	movq	GREG(11)(%rax), %rbx
+	movq	GREG(12)(%rax), %rdx
+	movq	GREG(14)(%rax), %rcx
+	movq	GREG(15)(%rax), %rsp
+	movq	GREG(16)(%rax), %r11
+	.cfi_endproc
+	.cfi_startproc
+	.cfi_def_cfa %rsp, 0
+	.cfi_register %rip, %r11
+	xorl	%eax, %eax
+	jmpq	*%r11
+	.cfi_endproc
+	.size	context_load, . - context_load
 
 /* long kernel_call_asm(volatile int *flag /rdi, long nr /rsi, const long args[6] /rdx)
  * The registers that a caller's frame may be found by lie on the stack meanwhile: of a

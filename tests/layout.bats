@@ -96,7 +96,7 @@ includes() {
 	any _GLOBAL_OFFSET_TABLE_ memcpy memmove memset memcmp strlen strncmp strstr strrchr strcspn
 	any __popcountdi2 __start_shim_text __stop_shim_text
 	runtime.o getauxval
-	signal.o getcontext __libc_current_sigrtmin
+	signal.o __libc_current_sigrtmin
 	libc.o dl_iterate_phdr dlsym getauxval gnu_get_libc_version strtol free
 	END
 	run -0 awk '
