@@ -296,6 +296,8 @@ struct worker {
 	    *robust_list[3]; /* what the kernel is told: struct robust_list_head, empty */
 	/* sysmon's: the CPU time of a stray when it was last looked at closely */
 	ns_t seen_cpu;
+	/* sysmon's: the CPU time that the process's timers have been routed to it for. */
+	ns_t ticked_cpu;
 	_Atomic bool stray; /* lost its processor unannounced and has not noticed */
 	/* Since when it had been where it lost its processor, for dumps. */
 	ns_t lost_since;
@@ -627,6 +629,11 @@ void sysmon_wake(void);
 
 /* The same, for who has found that it shall watch again. */
 void sysmon_call_back(void);
+
+/* A timer has expired that counts the process's CPU time: *who is the floating task that is to
+ * have its signal, of those that run and do not block it, or NULL.  False: ask again at the next
+ * look, for a worker is between two tasks.  sysmon. */
+bool sysmon_ticked(uint64_t bit, struct task **who);
 
 /* --- preempt.c --------------------------------------------------------------------- */
 

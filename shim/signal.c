@@ -41,6 +41,8 @@ enum {
 	 SIG_BIT(SIGTRAP) | SIG_BIT(SIGSYS))
 /* What the kernel sends to a kernel thread for a write that it makes, also inside libc. */
 #define RAISED (SIG_BIT(SIGPIPE) | SIG_BIT(SIGXFSZ))
+/* Of timers that count the process's CPU time. */
+#define TICKS (SIG_BIT(SIGPROF) | SIG_BIT(SIGVTALRM))
 #define OURS (SIG_BIT(SIG_PREEMPT) | SIG_BIT(SIG_SETXID))
 #define REAL_TIME (~(SIG_BIT(SIG_SETXID + 1) - 1)) /* the program's */
 #define IGNORED_BY_DEFAULT \
@@ -61,6 +63,9 @@ static bool storage_used;
 /* For what sysmon takes from the kernel next.  Without one it leaves there what cannot be lost,
  * and whoever has room for it again wakes it. */
 static struct queued_signal *sysmon_spare;
+
+/* Of process_pending, by such a timer, and nobody's yet; sysmon only. */
+static uint64_t ticks;
 
 /* Of RAISED and SYNCHRONOUS, sent to the process and met by a worker; and by whom the last
  * was.  Not in process_pending yet. */
@@ -281,6 +286,8 @@ static void queue_for_process(const siginfo_t *info)
 {
 	uint64_t all = ~0ULL, before;
 
+	if (info->si_code == SI_KERNEL)
+		ticks |= SIG_BIT(info->si_signo) & TICKS;
 	/* sysmon sleeps when this runs, so it holds no lock.  But another signal may come
 	 * meanwhile: those of faults are open in handlers. */
 	sys_sigmask(SIG_BLOCK, &all, &before);
@@ -607,6 +614,27 @@ bool signal_is_mains(int sig)
 	return c.task != NULL && (handled || (load_relaxed(&c.task->sigwait) & c.bit));
 }
 
+/* It is for who used the CPU time, as the kernel sends it to the thread that it meets running
+ * (check_cpu_itimer): profiles count on it.  False: nobody runs who takes it, and it is
+ * anybody's. */
+static bool route_tick(uint64_t bit)
+{
+	struct task *t;
+	siginfo_t info;
+
+	if (!sysmon_ticked(bit, &t))
+		return true;
+	ticks &= ~bit;
+	if (t == NULL)
+		return false;
+	signals_lock();
+	if (take_locked(&process_pending, bit, &info) != 0)
+		add_locked(&t->pending, &info);
+	signals_unlock();
+	notice(t);
+	return true;
+}
+
 /* Tells some task about each signal pending for the process.  The first that the table
  * has, main before all, as the kernel does. */
 void signal_route(void)
@@ -618,6 +646,8 @@ void signal_route(void)
 		struct choice c = {.bit = set & -set};
 
 		set &= set - 1;
+		if (unlikely(ticks & c.bit) && route_tick(c.bit))
+			continue;
 		tasks_for_each(choose, &c);
 		if (c.task != NULL)
 			notice(c.task);

@@ -555,6 +555,67 @@ static bool remind(void)
 	return any;
 }
 
+/* The task that w runs, if it floats and does not block the signal. */
+static struct task *ticking_task(struct worker *w, uint64_t bit)
+{
+	struct task *t = load_relaxed(&w->current);
+
+	return t != NULL && !is_bound(t) && !(load_relaxed(&t->sigmask) & bit) ? t : NULL;
+}
+
+/* Whether one may run soon, or does by now, on another worker than this. */
+static bool may_tick(const struct worker *but, uint64_t bit)
+{
+	int n = load_relaxed(&sched.n_procs_ever);
+
+	for (int i = 0; i < n; i++) {
+		struct proc *p = &sched.procs[i];
+		struct worker *w = load_relaxed(&p->owner);
+
+		if (load_relaxed(&p->status) == PROC_RUNNING &&
+		    (w == NULL || load_relaxed(&w->proc) != p ||
+		     load_relaxed(&w->current) == NULL ||
+		     (w != but && ticking_task(w, bit) != NULL)))
+			return true;
+	}
+	return work_anywhere();
+}
+
+/* Each has as many as it has used CPU time: next is who has used the most since its last. */
+bool sysmon_ticked(uint64_t bit, struct task **who)
+{
+	struct worker *best = NULL;
+	ns_t most = -1;
+	/* Pairs with worker_create(). */
+	struct worker *w = load_acquire(&sched.all_workers);
+
+	*who = NULL;
+	for (; w != NULL; w = w->next_all) {
+		if (ticking_task(w, bit) == NULL)
+			continue;
+		ns_t cpu = cpu_of(w);
+		if (cpu < w->ticked_cpu) /* another kernel thread's */
+			w->ticked_cpu = 0;
+		if (cpu - w->ticked_cpu > most) {
+			most = cpu - w->ticked_cpu;
+			best = w;
+		}
+	}
+	if (best != NULL) {
+		best->ticked_cpu += most;
+		if (is_awake(best)) {
+			/* Not who ran before we asked: it may wait by now, and its wait
+			 * would end. */
+			*who = ticking_task(best, bit);
+			return *who != NULL;
+		}
+		/* It sleeps by now; who else has used some is next. */
+		if (most > 0)
+			return false;
+	}
+	return !may_tick(best, bit);
+}
+
 static bool fire_late_timers(ns_t now)
 {
 	int n = load_relaxed(&sched.n_procs_ever), fired = 0;

@@ -174,6 +174,10 @@ everywhere() {
 	everywhere timer
 }
 
+@test "timers of CPU time tick for who computes" {
+	everywhere ticks
+}
+
 @test "a timer's handler has run when the timer is disarmed" {
 	everywhere disarm
 }

@@ -1517,6 +1517,110 @@ static void test_timer(void)
 	CHECK(pause() == -1 && errno == EINTR);
 }
 
+enum { N_TICKS = 60 };
+
+static int tick_timer;
+static _Atomic int n_ticks, ticks[4];
+static __thread int tick_index;
+static sem_t ticked, all_ticked;
+
+static void tick(int sig)
+{
+	struct itimerval never = {0};
+
+	(void)sig;
+	ticks[tick_index]++;
+	if (++n_ticks < N_TICKS)
+		return;
+	CHECK(setitimer(tick_timer, &never, NULL) == 0);
+	sem_post(&ticked);
+}
+
+/* The first arms the timer, when all others, and main, are at their work. */
+static void begin_with_ticks(void *arg)
+{
+	struct itimerval often = {{.tv_usec = 4000}, {.tv_usec = 4000}};
+
+	tick_index = (int)(long)arg;
+	if (tick_index != 1)
+		return;
+	sleep_ms(50);
+	CHECK(setitimer(tick_timer, &often, NULL) == 0);
+}
+
+static void *compute_with_ticks(void *arg)
+{
+	begin_with_ticks(arg);
+	while (!stop)
+		;
+	return NULL;
+}
+
+static void *wait_with_ticks(void *arg)
+{
+	begin_with_ticks(arg);
+	CHECK(sem_wait(&all_ticked) == 0);
+	return NULL;
+}
+
+static void *take_turns_with_ticks(void *arg)
+{
+	static int turn;
+	int me = (int)(long)arg;
+
+	begin_with_ticks(arg);
+	CHECK_OK(pthread_mutex_lock(&mutex));
+	while (!stop) {
+		turn = me;
+		CHECK_OK(pthread_cond_signal(&cond));
+		while (turn == me && !stop)
+			CHECK_OK(pthread_cond_wait(&cond, &mutex));
+	}
+	CHECK_OK(pthread_cond_signal(&cond));
+	CHECK_OK(pthread_mutex_unlock(&mutex));
+	return NULL;
+}
+
+/* They tick for who computes, and for nobody who waits: nothing ends that. */
+static void expect_ticks(int which, int sig, int computing, void *(*routine)(void *))
+{
+	pthread_t threads[4];
+
+	tick_timer = which;
+	sem_init(&ticked, 0, 0);
+	sem_init(&all_ticked, 0, 0);
+	handle(sig, tick, 0);
+	memset(ticks, 0, sizeof(ticks));
+	n_ticks = 0;
+	stop = false;
+	for (long i = 3; i > 0; i--)
+		threads[i] = start(i <= computing ? routine : wait_with_ticks, (void *)i);
+	CHECK(sem_wait(&ticked) == 0);
+	stop = true;
+	for (int i = computing + 1; i < 4; i++)
+		sem_post(&all_ticked);
+	for (int i = 1; i < 4; i++)
+		join(threads[i]);
+	for (int i = 1; i <= computing; i++)
+		CHECK(ticks[i] >= N_TICKS / computing / 4);
+}
+
+static void test_ticks(void)
+{
+	expect_ticks(ITIMER_PROF, SIGPROF, 1, compute_with_ticks);
+	expect_ticks(ITIMER_VIRTUAL, SIGVTALRM, 3, compute_with_ticks);
+	expect_ticks(ITIMER_PROF, SIGPROF, 2, take_turns_with_ticks);
+}
+
+static void compute_until(long long end)
+{
+	struct timespec ts;
+
+	do
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+	while (ts.tv_sec * 1000000LL + ts.tv_nsec / 1000 < end);
+}
+
 static void *park(void *arg)
 {
 	CHECK(sem_wait(arg) == 0);
@@ -1943,6 +2047,7 @@ int main(int argc, char **argv)
 	    {"last", test_last},
 	    {"sent-faults", test_sent_faults},
 	    {"timer", test_timer},
+	    {"ticks", test_ticks},
 	    {"disarm", test_disarm},
 	    {"children", test_children},
 	    {"default", test_default},
