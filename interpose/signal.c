@@ -619,6 +619,87 @@ EXPORT useconds_t ualarm(useconds_t value, useconds_t interval)
 		   : (useconds_t)-1;
 }
 
+/*
+ * The same with a timer of timer_create().  The kernel forgets the signal of one that is
+ * disarmed (since 6.13), so an expiry that natively has been handled by now must have arrived
+ * before; and one that comes just then, before this returns.
+ */
+enum { N_TIMER_BITS = 65536, LONG_BITS = 64 };
+
+/* Those that were armed and may have expired since, by the kernel's number; those that share a
+ * bit are far apart. */
+static _Atomic uint64_t armed_timers[N_TIMER_BITS / LONG_BITS];
+
+/* Whether it was.  Not one that tells a thread of libc's (SIGEV_THREAD): its number is a
+ * pointer's, with the highest bit set. */
+static bool is_armed(timer_t timer)
+{
+	uintptr_t id = (uintptr_t)timer;
+	uint64_t bits = atomic_load_explicit(&armed_timers[id % N_TIMER_BITS / LONG_BITS],
+					     memory_order_relaxed);
+
+	return (intptr_t)id >= 0 && (bits >> id % LONG_BITS & 1);
+}
+
+static void note_armed(timer_t timer, bool on)
+{
+	uintptr_t id = (uintptr_t)timer;
+	_Atomic uint64_t *bits = &armed_timers[id % N_TIMER_BITS / LONG_BITS];
+	uint64_t bit = 1ULL << id % LONG_BITS;
+
+	if (on)
+		atomic_fetch_or_explicit(bits, bit, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(bits, ~bit, memory_order_relaxed);
+}
+
+static bool is_set(struct timespec ts)
+{
+	return (ts.tv_sec | ts.tv_nsec) != 0;
+}
+
+static bool has_just_expired(const struct itimerspec *left)
+{
+	return !is_set(left->it_value) ||
+	       (is_set(left->it_interval) &&
+		timespec_ns(&left->it_interval) - timespec_ns(&left->it_value) <
+		    ARRIVED_US * 1000LL);
+}
+
+EXPORT int timer_settime(timer_t timer, int flags, const struct itimerspec *new,
+			 struct itimerspec *old)
+{
+	struct task *t = task_self();
+	struct itimerspec before, after;
+
+	bool settles = t != NULL && is_armed(timer) && timer_gettime(timer, &before) == 0;
+	if (settles && has_just_expired(&before))
+		signal_settle_own(t);
+	/* Before it can expire. */
+	bool arms = new != NULL &&is_set(new->it_value);
+	if (arms)
+		note_armed(timer, true);
+	int r = real.timer_settime(timer, flags, new, &after);
+	if (r != 0)
+		return r;
+	if (old != NULL)
+		*old = after;
+	if (!arms)
+		note_armed(timer, false);
+	if (settles && is_set(before.it_value) && has_just_expired(&after))
+		signal_settle_own(t);
+	return 0;
+}
+
+EXPORT int timer_delete(timer_t timer)
+{
+	static const struct itimerspec never;
+
+	if (is_armed(timer))
+		timer_settime(timer, 0, &never, NULL);
+	return real.timer_delete(timer);
+}
+
 EXPORT int sigaltstack(const stack_t *stack, stack_t *old)
 {
 	struct task *t = task_self();

@@ -434,6 +434,9 @@ void signal_settle(struct task *t, int sig);
  * something that main has just learned from the kernel. */
 void signal_settle_mains(struct task *t);
 
+/* As signal_settle() for each signal that has a handler and is t's to handle, not main's. */
+void signal_settle_own(struct task *t);
+
 /* The caller's mask.  Setting it runs the handlers of what is open now. */
 void signal_set_mask(struct task *t, uint64_t mask);
 uint64_t signal_get_mask(const struct task *t);

@@ -703,7 +703,7 @@ void signal_settle(struct task *t, int sig)
 	settle(t, SIG_BIT(sig));
 }
 
-void signal_settle_mains(struct task *t)
+static uint64_t handled_signals(void)
 {
 	uint64_t handled = 0;
 
@@ -712,7 +712,19 @@ void signal_settle_mains(struct task *t)
 		if (has_handler(&actions[sig]))
 			handled |= SIG_BIT(sig);
 	signals_unlock();
-	settle(t, handled & ~load_relaxed(&t->sigmask));
+	return handled;
+}
+
+void signal_settle_mains(struct task *t)
+{
+	settle(t, handled_signals() & ~load_relaxed(&t->sigmask));
+}
+
+void signal_settle_own(struct task *t)
+{
+	uint64_t mains = t->is_main ? 0 : ~load_relaxed(&task_main()->sigmask);
+
+	settle(t, handled_signals() & ~load_relaxed(&t->sigmask) & ~mains);
 }
 
 /* --- running handlers ---------------------------------------------------------------- */

@@ -182,6 +182,10 @@ everywhere() {
 	everywhere disarm
 }
 
+@test "so it has when a timer of timer_create() is disarmed or deleted" {
+	everywhere disarm-posix
+}
+
 @test "SIGCHLD of twenty children" {
 	everywhere children
 }

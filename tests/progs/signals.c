@@ -1656,6 +1656,62 @@ static void test_disarm(void)
 	join(thread);
 }
 
+static _Atomic(int *) expected; /* what the handler counts in; freed when it is over */
+
+static void count_expiry(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	CHECK(info->si_code == SI_TIMER && info->si_value.sival_ptr == expected);
+	++*expected;
+}
+
+static long long now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+}
+
+/* A timer of timer_create(), disarmed or deleted long after it expired or just then: its handler
+ * has run, or never will. */
+static void test_disarm_posix(void)
+{
+	struct sigaction act = {.sa_sigaction = count_expiry, .sa_flags = SA_SIGINFO};
+	struct itimerspec once = {.it_value.tv_nsec = 300000}, never = {{0}, {0}};
+	pthread_t thread;
+
+	sem_init(&sem, 0, 0);
+	thread = start(park, &sem);
+	CHECK(sigaction(SIGRTMIN, &act, NULL) == 0);
+	for (int i = 0; i < 1000; i++) {
+		struct sigevent event = {.sigev_notify = SIGEV_SIGNAL,
+					 .sigev_signo = SIGRTMIN};
+		bool is_late = i % 4 == 0;
+		timer_t timer;
+
+		event.sigev_value.sival_ptr = expected = calloc(1, sizeof(int));
+		CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+		CHECK(timer_settime(timer, 0, &once, NULL) == 0);
+		compute_until(now_us() + (is_late ? 800 : 270 + i % 40));
+		if (i % 2)
+			CHECK(timer_settime(timer, 0, &never, NULL) == 0);
+		else
+			CHECK(timer_delete(timer) == 0);
+		int n = *expected;
+		CHECK(n == 1 || (n == 0 && !is_late));
+		compute_until(now_us() + 100);
+		CHECK(*expected == n);
+		free(expected);
+		expected = NULL;
+		if (i % 2)
+			CHECK(timer_delete(timer) == 0);
+	}
+	sem_post(&sem);
+	join(thread);
+}
+
 /* SIGCHLD of many children, by a handler that only posts. */
 static void post(int sig)
 {
@@ -2049,6 +2105,7 @@ int main(int argc, char **argv)
 	    {"timer", test_timer},
 	    {"ticks", test_ticks},
 	    {"disarm", test_disarm},
+	    {"disarm-posix", test_disarm_posix},
 	    {"children", test_children},
 	    {"default", test_default},
 	    {"stop", test_stop},
