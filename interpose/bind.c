@@ -7,7 +7,9 @@
  * bound, so that the change stays with it and nobody else gets it (task_bind_call).  A call
  * that fails, or changes nothing, binds nobody.
  *
- * What it changed before the runtime woke all kernel threads have inherited, as natively.
+ * What it changed before the runtime woke all kernel threads have inherited, as natively; but
+ * what the kernel has hung on the one that called (a timer on its CPU clock, a tracer's
+ * children) is there still: main keeps that kernel thread then, bound from the beginning.
  *
  * PGREEN_NATIVE binds threads that the user names.
  */
@@ -73,6 +75,15 @@ void native_look(struct task *t)
 {
 	if (*runtime_native() != '\0' && !task_is_bound(t) && is_named(task_name(t)))
 		sched_bind(t);
+}
+
+/* The caller keeps the kernel thread that it has; t is NULL while the runtime sleeps. */
+static void own_thread(struct task *t)
+{
+	if (t == NULL)
+		runtime_keep_thread();
+	else
+		task_bind(t);
 }
 
 /* --- namespaces, credentials, execution domain ---------------------------------------------- */
@@ -191,8 +202,8 @@ EXPORT long ptrace(enum __ptrace_request request, ...)
 	pid_t pid = va_arg(args, pid_t);
 	void *addr = va_arg(args, void *), *data = va_arg(args, void *);
 	va_end(args);
-	if (t != NULL && request != PTRACE_TRACEME)
-		task_bind(t);
+	if (request != PTRACE_TRACEME)
+		own_thread(t);
 	return real.ptrace(request, pid, addr, data);
 }
 
@@ -282,13 +293,23 @@ static bool name_notified(struct task *self, struct sigevent *event)
 	return true;
 }
 
+/* Whether such a timer hangs on a kernel thread: by what it counts, or whom it notifies. */
+static bool timer_has_thread(clockid_t clock, const struct sigevent *event)
+{
+	return clock == CLOCK_THREAD_CPUTIME_ID || clock < 0 ||
+	       (event != NULL && event->sigev_notify == SIGEV_THREAD_ID);
+}
+
 EXPORT int timer_create(clockid_t clock, struct sigevent *event, timer_t *timer)
 {
 	struct task *self = task_self(), *t;
 	struct sigevent named;
 
-	if (self == NULL)
+	if (self == NULL) {
+		if (timer_has_thread(clock, event))
+			runtime_keep_thread();
 		return real.timer_create(clock, event, timer);
+	}
 	if (event != NULL && event->sigev_notify == SIGEV_THREAD_ID) {
 		named = *event;
 		event = &named;
@@ -389,6 +410,16 @@ static bool has_one_submitter(const void *params)
 {
 	return params != NULL &&
 	       (((const uint32_t *)params)[2] & URING_ONE_SUBMITTER) != 0;
+}
+
+void bind_call_early(long nr, const long a[6])
+{
+	if ((nr == SYS_timer_create &&
+	     timer_has_thread((clockid_t)a[0], (const struct sigevent *)a[1])) ||
+	    (nr == SYS_perf_event_open && (a[1] == 0 || a[1] == getpid())) ||
+	    (nr == SYS_io_uring_setup && has_one_submitter((const void *)a[1])) ||
+	    (nr == SYS_ptrace && a[0] != PTRACE_TRACEME))
+		runtime_keep_thread();
 }
 
 bool bind_call(struct task *t, long nr, const long a[6], long *result)

@@ -16,4 +16,7 @@ void native_look(struct task *t);
 /* The system calls of this file by number.  False: nr is none of them. */
 bool bind_call(struct task *t, long nr, const long a[6], long *result);
 
+/* The same while the runtime sleeps, before the kernel makes the call. */
+void bind_call_early(long nr, const long a[6]);
+
 #endif

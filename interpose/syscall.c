@@ -396,8 +396,10 @@ EXPORT long syscall(long nr, ...)
 	va_end(ap);
 	if (t == NULL && nr == SYS_pkey_alloc)
 		return pkey_alloc((unsigned)a[0], (unsigned)a[1]);
-	if (t == NULL)
+	if (t == NULL) {
+		bind_call_early(nr, a);
 		return real.syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	}
 	return ret_errno(call(t, nr, a));
 }
 

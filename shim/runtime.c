@@ -159,8 +159,15 @@ static void sysmon_thread(void *arg)
 	sysmon_loop();
 }
 
-/* In a forked child, or when main stays bound where it rested, the first kernel thread is the
- * main task's: sysmon gets its own. */
+static bool main_keeps_thread;
+
+void runtime_keep_thread(void)
+{
+	main_keeps_thread = true;
+}
+
+/* In a forked child, or when main stays bound to it, the first kernel thread is the main task's:
+ * sysmon gets its own. */
 static int spawn_sysmon(void)
 {
 	struct worker *w = &sysmon_worker;
@@ -298,6 +305,11 @@ int runtime_start(void)
 	debug_publish();
 	libc_hide_from_setxid(self_task->tcb);
 	measure_tsc();
+	if (main_keeps_thread) {
+		task_keep_first_thread(self_task);
+		sched.live = true;
+		return spawn_sysmon();
+	}
 	task_charge(self_task, sys_cpu_ns());
 	sched.live = true;
 	become_sysmon(self_task);

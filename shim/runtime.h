@@ -590,6 +590,9 @@ bool task_may_rest(const struct task *t);
 /* sysmon: t is bound to the calling kernel thread, and sysmon's part to switch to it. */
 void task_take_first_thread(struct task *t);
 
+/* The same for main, which calls, when the runtime wakes for the first time. */
+void task_keep_first_thread(struct task *t);
+
 /* Whether t, which calls, need no longer be bound: it is so only while the runtime rests, and
  * nothing on its stack counts on it. */
 bool task_may_float(const struct task *t);

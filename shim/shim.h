@@ -276,6 +276,10 @@ extern struct host host __attribute__((visibility("hidden")));
  * program's first thread. */
 int runtime_start(void);
 
+/* While the runtime sleeps: main shall have the process's first kernel thread, which it has now,
+ * also when it wakes. */
+void runtime_keep_thread(void);
+
 /* If the caller is main, and alone, the runtime goes to sleep again: t is bound to the process's
  * first kernel thread, and that is its only one, if none is libc's own.  False: not now. */
 bool runtime_rest(struct task *t);

@@ -453,6 +453,13 @@ static void bind_to_first_thread(struct task *t)
 	bind_here(t);
 }
 
+void task_keep_first_thread(struct task *t)
+{
+	bind_to_first_thread(t);
+	dispatch_setup_thread();
+	signal_bind(t);
+}
+
 void task_take_first_thread(struct task *t)
 {
 	t->cpu_before = ticks_ns(load_relaxed(&t->cpu_tsc)) - sys_cpu_ns();

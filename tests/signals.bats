@@ -186,6 +186,10 @@ everywhere() {
 	everywhere disarm-posix
 }
 
+@test "main's timers and children from before the first thread stay with it" {
+	everywhere early-timers
+}
+
 @test "SIGCHLD of twenty children" {
 	everywhere children
 }

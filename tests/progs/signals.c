@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -1712,6 +1713,68 @@ static void test_disarm_posix(void)
 	join(thread);
 }
 
+static timer_t make_timer(clockid_t clock, int notify, int sig)
+{
+	struct sigevent event = {.sigev_notify = notify, .sigev_signo = sig};
+	timer_t timer;
+
+	event._sigev_un._tid = gettid();
+	CHECK(timer_create(clock, &event, &timer) == 0);
+	return timer;
+}
+
+static long long cpu_ms(void)
+{
+	struct timespec ts;
+
+	CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts) == 0);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+/* Timers of main's from before the first thread count its CPU time, and notify it, afterwards.
+ * And what it traces stays its own. */
+static void test_early_timers(void)
+{
+	struct itimerspec once = {.it_value.tv_nsec = 50000000};
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+			_exit(2);
+		raise(SIGSTOP);
+		_exit(3);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	bool traces = WIFSTOPPED(status);
+	if (traces)
+		CHECK(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL) == 0);
+
+	timer_t cpu = make_timer(CLOCK_THREAD_CPUTIME_ID, SIGEV_SIGNAL, SIGRTMIN);
+	timer_t own = make_timer(CLOCK_MONOTONIC, SIGEV_THREAD_ID, SIGRTMIN + 1);
+	handle(SIGRTMIN, note, 0);
+	handle(SIGRTMIN + 1, note, 0);
+	sem_init(&sem, 0, 0);
+	block(SIGRTMIN);
+	pthread_t thread = start(park_on_sem, NULL);
+	unblock(SIGRTMIN);
+
+	CHECK(timer_settime(cpu, 0, &once, NULL) == 0);
+	for (long long end = cpu_ms() + 300; n_handled == 0;)
+		CHECK(cpu_ms() < end);
+	CHECK(pthread_equal(handled_by, pthread_self()));
+	/* This one only if it is main's: the other thread has it open too. */
+	CHECK(timer_settime(own, 0, &once, NULL) == 0);
+	wait_until(&n_handled, 2);
+	CHECK(pthread_equal(handled_by, pthread_self()));
+	if (traces) {
+		CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
+		CHECK(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 3);
+	}
+	sem_post(&sem);
+	join(thread);
+}
+
 /* SIGCHLD of many children, by a handler that only posts. */
 static void post(int sig)
 {
@@ -2106,6 +2169,7 @@ int main(int argc, char **argv)
 	    {"ticks", test_ticks},
 	    {"disarm", test_disarm},
 	    {"disarm-posix", test_disarm_posix},
+	    {"early-timers", test_early_timers},
 	    {"children", test_children},
 	    {"default", test_default},
 	    {"stop", test_stop},
