@@ -884,8 +884,12 @@ void signal_leave_handlers(struct task *t, uintptr_t sp, const uint64_t *saved)
 		before = t->handlers->before;
 		left = true;
 	}
-	if (saved == NULL)
+	if (saved == NULL) {
+		/* It keeps the mask that it had in the handler, which was not counted. */
+		if (left)
+			set_class(t);
 		return;
+	}
 	if (left)
 		signal_set_mask(t, before);
 	else if (*saved != worker_sigmask)

@@ -50,6 +50,10 @@ everywhere() {
 	everywhere jump
 }
 
+@test "siglongjmp without a mask leaves blocked what the handler's mask blocked" {
+	everywhere jump-masked
+}
+
 @test "pthread_kill reaches threads parked on a condition, a semaphore, a mutex" {
 	everywhere parked
 }

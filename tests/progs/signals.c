@@ -417,12 +417,43 @@ static void test_jump(void)
 	jump_thread(NULL);
 }
 
+static void *park_on_sem(void *arg);
+static sem_t sem;
+
+static void be_sent(int sig)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(kill(getppid(), sig) == 0 ? 0 : 1);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+/* All threads block it, one since it jumped out of a handler: it does not end the process. */
+static void test_jump_masked(void)
+{
+	struct sigaction act = {.sa_handler = jump, .sa_mask = set_of(SIGTERM)};
+
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	sem_init(&sem, 0, 0);
+	block(SIGTERM);
+	pthread_t thread = start(park_on_sem, NULL);
+	unblock(SIGTERM);
+	if (sigsetjmp(place, 0) == 0)
+		raise(SIGUSR1);
+	CHECK(is_blocked(SIGTERM) && !is_pending(SIGTERM));
+	be_sent(SIGTERM);
+	CHECK(is_pending(SIGTERM));
+	sem_post(&sem);
+	join(thread);
+}
+
 /* --- to a thread --------------------------------------------------------------------------- */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static bool leave;
-static sem_t sem;
 static _Atomic int n_ready;
 static _Atomic bool stop;
 
@@ -2135,6 +2166,7 @@ int main(int argc, char **argv)
 	    {"context", test_context},
 	    {"context-mask", test_context_mask},
 	    {"jump", test_jump},
+	    {"jump-masked", test_jump_masked},
 	    {"parked", test_parked},
 	    {"signalled", test_signalled},
 	    {"resumed", test_resumed},
