@@ -237,9 +237,12 @@ static int class_find_locked(uint64_t mask)
 		if (classes[i].n <= 0 && empty == 0)
 			empty = i;
 	}
-	/* Class 0 blocks nothing: where masks are too many, sysmon takes everything. */
-	if (empty != 0)
+	/* Where masks are too many, class 0 counts the rest, by what they block in common: those
+	 * that have left are counted on until all have. */
+	if (empty != 0 || load_relaxed(&classes[0].n) <= 0)
 		classes[empty].mask = mask;
+	else
+		classes[0].mask &= mask;
 	return empty;
 }
 

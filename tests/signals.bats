@@ -54,6 +54,10 @@ everywhere() {
 	everywhere jump-masked
 }
 
+@test "what a hundred threads with different masks block is blocked" {
+	everywhere many-masks
+}
+
 @test "pthread_kill reaches threads parked on a condition, a semaphore, a mutex" {
 	everywhere parked
 }

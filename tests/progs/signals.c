@@ -449,6 +449,37 @@ static void test_jump_masked(void)
 	join(thread);
 }
 
+/* The same where each has a mask of its own. */
+static void *park_masked(void *arg)
+{
+	for (int i = 0; i < 7; i++)
+		if ((long)arg >> i & 1)
+			block(SIGRTMIN + 1 + i);
+	return park_on_sem(arg);
+}
+
+static void test_many_masks(void)
+{
+	enum { N = 100 };
+	pthread_t threads[N];
+
+	sem_init(&sem, 0, 0);
+	block(SIGTERM);
+	for (long i = 0; i < N; i++)
+		threads[i] = start_waiting(park_masked, (void *)i);
+	be_sent(SIGTERM);
+	CHECK(is_pending(SIGTERM));
+	/* And one that a few let in is theirs. */
+	handle(SIGRTMIN + 7, note, SA_RESTART);
+	block(SIGRTMIN + 7);
+	be_sent(SIGRTMIN + 7);
+	wait_until(&n_handled, 1);
+	for (int i = 0; i < N; i++)
+		sem_post(&sem);
+	for (int i = 0; i < N; i++)
+		join(threads[i]);
+}
+
 /* --- to a thread --------------------------------------------------------------------------- */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -2167,6 +2198,7 @@ int main(int argc, char **argv)
 	    {"context-mask", test_context_mask},
 	    {"jump", test_jump},
 	    {"jump-masked", test_jump_masked},
+	    {"many-masks", test_many_masks},
 	    {"parked", test_parked},
 	    {"signalled", test_signalled},
 	    {"resumed", test_resumed},
