@@ -81,24 +81,22 @@ static long fulfil(struct task *t, const struct wish *w, uint32_t what)
 	return r < 0 ? r : 0;
 }
 
-int sched_fulfil(struct task *t)
+int sched_fulfil(struct task *t, const struct wish *w)
+{
+	return (int)-fulfil(t, w, w->what);
+}
+
+void sched_asked(struct task *t)
 {
 	struct wish *w = &task_ext(t)->wish;
 
 	/* Pairs with ask(). */
 	uint32_t what = atomic_load_explicit(&w->what, memory_order_acquire);
-	int error = (int)-fulfil(t, w, what);
 
-	w->error = error;
+	w->error = (int)-fulfil(t, w, what);
 	/* Pairs with ask(): the error is visible. */
 	atomic_fetch_and_explicit(&w->what, ~what, memory_order_release);
 	wake(&w->what, INT_MAX);
-	return error;
-}
-
-void sched_asked(struct task *t)
-{
-	sched_fulfil(t);
 }
 
 /* t's wish has been filled in for what; asking is held.  0 or an errno. */

@@ -14,8 +14,8 @@ void sched_asked(struct task *t);
  * wish_kind, and w is filled in. */
 uint32_t sched_read_attr(const pthread_attr_t *attr, struct wish *w);
 
-/* As sched_asked(), by a new task itself: 0 or an errno. */
-int sched_fulfil(struct task *t);
+/* A new task takes what its attributes want: 0 or an errno. */
+int sched_fulfil(struct task *t, const struct wish *w);
 
 /* Binds t, from any task. */
 void sched_bind(struct task *t);

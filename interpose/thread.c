@@ -152,9 +152,10 @@ _Noreturn void thread_end(struct task *t)
 	task_exit(ext->result);
 }
 
-/* A creator waits here until its task has what its attributes want. */
+/* A creator waits here until its task has what its attributes want.  Who does not wait gives
+ * its task none: the frame that this lies in is gone by the time the task begins. */
 struct creation {
-	struct wish wish;
+	struct wish wish;      /* what others ask for is in the task's own */
 	_Atomic uint32_t told; /* a futex */
 	int error;
 };
@@ -165,9 +166,9 @@ static bool can_begin(struct task *t)
 	struct creation *c = task_ext(t)->creation;
 	int error;
 
-	if (likely(c == NULL || task_ext(t)->wish.what == 0))
+	if (likely(c == NULL))
 		return true;
-	error = sched_fulfil(t);
+	error = sched_fulfil(t, &c->wish);
 	c->error = error;
 	/* Pairs with wait_for_creation(), which may be over as soon as it sees this. */
 	atomic_store_explicit(&c->told, 1, memory_order_release);
@@ -284,10 +285,7 @@ static void read_attr(const pthread_attr_t *attr, struct task_spec *spec)
 /* The new task's part of our state, before it may run. */
 static void prepare(struct task *t, const void *creation)
 {
-	struct task_ext *ext = task_ext(t);
-
-	ext->creation = (struct creation *)creation;
-	ext->wish = ext->creation->wish;
+	task_ext(t)->creation = (struct creation *)creation;
 }
 
 static int wait_for_creation(struct creation *c, pthread_t id, bool detached)
@@ -326,8 +324,6 @@ int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void
 	    .c11 = c11,
 	    .start = start,
 	    .arg = arg,
-	    .prepare = prepare,
-	    .prepare_arg = &creation,
 	};
 	bool has_defaults = attr == NULL && default_is_set;
 	if (has_defaults && pthread_getattr_default_np(&defaults) == 0)
@@ -338,8 +334,12 @@ int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void
 	}
 	if (has_defaults && attr == &defaults)
 		pthread_attr_destroy(&defaults);
-	spec.bound = creation.wish.what != 0 || native_wants(self, (void *)start);
 	bool waits = creation.wish.what != 0;
+	spec.bound = waits || native_wants(self, (void *)start);
+	if (waits) {
+		spec.prepare = prepare;
+		spec.prepare_arg = &creation;
+	}
 	r = -task_create(&spec, id);
 	return r == 0 && waits ? wait_for_creation(&creation, *id, spec.detached) : r;
 }

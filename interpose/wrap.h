@@ -44,8 +44,8 @@
 
 /*
  * What the kernel is to be told of a task's scheduling, by the task itself, which is bound
- * then: see schedule.c.  Who writes it holds schedule.c's lock, or creates the task; the task
- * itself clears `what`.
+ * then: see schedule.c.  Who writes it holds schedule.c's lock, or creates the task, which
+ * has it apart then; the task itself clears `what`.
  */
 struct wish {
 	_Atomic uint32_t what; /* bits of enum wish_kind; a futex */
@@ -72,7 +72,8 @@ struct task_ext {
 	_Atomic uint8_t cancel_in_libc; /* as async, for the length of a call */
 	_Atomic uint8_t exiting;        /* it ends: no further cancel; see end_begins() */
 	struct wish wish;               /* see schedule.c */
-	struct creation *creation; /* while its creator waits for wish to be fulfilled */
+	/* Where its creator waits until it has what its attributes want; NULL: it does not. */
+	struct creation *creation;
 };
 _Static_assert(sizeof(struct task_ext) <= 128, "task_ext() promises 128 bytes");
 

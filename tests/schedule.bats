@@ -62,6 +62,10 @@ everywhere() {
 	everywhere newborns
 }
 
+@test "one that is asked for something before it has begun begins all the same" {
+	everywhere asked-early
+}
+
 @test "CPU time is what the thread used, not what its kernel thread did, nor its waits" {
 	everywhere cpu-time
 }

@@ -463,6 +463,34 @@ static void newborns(void)
 	in_thread(pin_newborns, NULL);
 }
 
+static _Atomic int n_begun;
+
+static void *begin(void *arg)
+{
+	n_begun++;
+	return arg;
+}
+
+/* What another asks of a thread that is about to begin is none of its creation's. */
+static void asked_early(void)
+{
+	cpu_set_t no_cpu;
+
+	CPU_ZERO(&no_cpu);
+	CPU_SET(CPU_SETSIZE - 1, &no_cpu);
+	become_threaded();
+	for (int i = 0; i < 2000; i++) {
+		pthread_t t = start(begin, NULL);
+
+		for (volatile int wait = i % 200 * 100; wait > 0; wait--)
+			;
+		/* EINVAL, or it has ended meanwhile. */
+		pthread_setaffinity_np(t, sizeof(no_cpu), &no_cpu);
+		join(t);
+		CHECK(n_begun == i + 1);
+	}
+}
+
 /* --- CPU time ---------------------------------------------------------------------------- */
 
 static long long cpu_ms(clockid_t clock)
@@ -896,6 +924,7 @@ int main(int argc, char **argv)
 	    {"nice", nice_own},
 	    {"cpus", cpus},
 	    {"newborns", newborns},
+	    {"asked-early", asked_early},
 	    {"cpu-time", cpu_time},
 	    {"cpu-forward", cpu_forward},
 	    {"apart", apart},
