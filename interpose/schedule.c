@@ -521,7 +521,8 @@ struct task *cpu_clock_task(struct task *self, clockid_t clock)
 		return self;
 	if (clock >= 0 || (clock & CLOCK_KIND_MASK) != CLOCK_OF_THREAD)
 		return NULL;
-	return task_named(self, ~(clock >> 3));
+	int tid = ~(clock >> 3);
+	return tid == 0 ? self : task_of_clock_tid(tid);
 }
 
 EXPORT int pthread_getcpuclockid(pthread_t id, clockid_t *clock)
@@ -532,7 +533,7 @@ EXPORT int pthread_getcpuclockid(pthread_t id, clockid_t *clock)
 		return real.pthread_getcpuclockid(id, clock);
 	if ((t = task_alive(id)) == NULL)
 		return ESRCH;
-	*clock = (clockid_t)(~(unsigned)task_tid(t) << 3 | CLOCK_OF_THREAD);
+	*clock = (clockid_t)(~(unsigned)task_clock_tid(t) << 3 | CLOCK_OF_THREAD);
 	return 0;
 }
 

@@ -341,6 +341,11 @@ void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guar
 /* Counts a spinlock held: the holder is not preempted (trap 8). */
 void task_hold_spin(struct task *t, int delta);
 
+/* What stands for t's tid in the id of its CPU clock, which has room for 28 bits (the kernel's
+ * encoding: ~tid << 3 | kind, and negative); and the task of such a one, or NULL. */
+int task_clock_tid(const struct task *t);
+struct task *task_of_clock_tid(int tid);
+
 /* CPU time that t has used, ns. */
 ns_t task_cpu_ns(struct task *t);
 

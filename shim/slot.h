@@ -21,8 +21,10 @@
 enum {
 	SLOT_INDEX_BITS = 22, /* four million tasks; a tid's low bits */
 	SLOT_INDEX_MASK = (1 << SLOT_INDEX_BITS) - 1,
-	SLOT_GENERATIONS = 255, /* so a tid stays below 2^30, as futex words demand */
+	SLOT_GENERATIONS = 252, /* so a tid stays below 2^30, as futex words demand */
+	CLOCK_GENERATIONS = 63, /* and in a CPU clock's id below 2^28: task_clock_tid() */
 };
+_Static_assert(SLOT_GENERATIONS % CLOCK_GENERATIONS == 0, "they begin again together");
 _Static_assert(1 << SLOT_INDEX_BITS == FIRST_TASK_TID, "generations count from 1");
 
 int slot_init(void); /* 0 or -EAGAIN */

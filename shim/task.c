@@ -673,6 +673,28 @@ struct task *task_of_tid(int tid)
 	return t;
 }
 
+/*
+ * The slot's index and a generation that is counted in six bits instead of eight, from 1 on as
+ * well: no kernel's tid.  The clock of one that has ended is nobody's until its slot has been
+ * used 63 times more.
+ */
+int task_clock_tid(const struct task *t)
+{
+	int generation = t->tid >> SLOT_INDEX_BITS;
+
+	if (generation == 0)
+		return t->tid;
+	generation = (generation - 1) % CLOCK_GENERATIONS + 1;
+	return generation << SLOT_INDEX_BITS | (t->tid & SLOT_INDEX_MASK);
+}
+
+struct task *task_of_clock_tid(int tid)
+{
+	struct task *t = tid < FIRST_TASK_TID ? task_of_tid(tid) : slot_of_tid(tid);
+
+	return t != NULL && is_live(t) && task_clock_tid(t) == tid ? t : NULL;
+}
+
 bool foreign_tasks_for_each(bool (*fn)(struct task *, void *), void *arg)
 {
 	struct task *t = foreign.main;

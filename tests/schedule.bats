@@ -74,6 +74,10 @@ everywhere() {
 	everywhere cpu-forward
 }
 
+@test "each of many threads, one after another, has a CPU clock of its own" {
+	everywhere cpu-clocks
+}
+
 @test "namespaces, ids and options of one thread are nobody else's, but its threads'" {
 	everywhere apart
 }

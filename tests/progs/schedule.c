@@ -615,6 +615,37 @@ static void cpu_time(void)
 	end_other(t);
 }
 
+enum { LAST = 32 }; /* the ids of so many that have ended are nobody's */
+
+static clockid_t last_clocks[LAST];
+
+static void *own_clock(void *arg)
+{
+	int n = (int)(intptr_t)arg;
+	struct timespec ts;
+	clockid_t clock;
+	timer_t timer;
+
+	CHECK_OK(pthread_getcpuclockid(pthread_self(), &clock));
+	CHECK(clock_gettime(clock, &ts) == 0 && ts.tv_sec < 10);
+	CHECK(clock_getres(clock, &ts) == 0);
+	if (n % 16 == 0) {
+		CHECK(timer_create(clock, NULL, &timer) == 0);
+		CHECK(timer_delete(timer) == 0);
+	}
+	for (int i = 0; i < LAST; i++)
+		CHECK(last_clocks[i] != clock);
+	last_clocks[n % LAST] = clock;
+	return NULL;
+}
+
+/* However many threads there have been, a thread's clock is its own. */
+static void cpu_clocks(void)
+{
+	for (int i = 0; i < 300; i++)
+		in_thread(own_clock, (void *)(intptr_t)i);
+}
+
 /* --- what one thread has alone --------------------------------------------------------------- */
 
 static ino_t namespace_of_hosts(void)
@@ -927,6 +958,7 @@ int main(int argc, char **argv)
 	    {"asked-early", asked_early},
 	    {"cpu-time", cpu_time},
 	    {"cpu-forward", cpu_forward},
+	    {"cpu-clocks", cpu_clocks},
 	    {"apart", apart},
 	    {"together", together},
 	    {"in-handler", in_handler},
