@@ -187,11 +187,11 @@ EXPORT int fclose(FILE *f)
 {
 	int status;
 
-	if (task_self() == NULL)
-		return real.fclose(f);
 	/* libc's waits for the shell as well. */
 	if (popen_close(f, &status))
 		return status;
+	if (task_self() == NULL)
+		return real.fclose(f);
 	int fd = fileno_unlocked(f);
 	closing_begins(fd);
 	int r = real.fclose(f);

@@ -14,11 +14,15 @@
 struct shell_pipe {
 	struct shell_pipe *next;
 	FILE *f;
-	pid_t pid;
+	pid_t pid; /* 0: libc's own, from before the runtime woke */
 };
 
-/* Held while a shell is started: it must not inherit another's pipe that is just being
- * made, and all older ones are closed in it. */
+/*
+ * Held while a shell is started: it must not inherit another's pipe that is just being
+ * made, and all older ones are closed in it.  No cancel acts meanwhile.  Fork does not wait
+ * for the holder, who may wait for an allocator that its own handlers keep from all others:
+ * the list is changed by one store, and whole in the child, which forgets the lock.
+ */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct shell_pipe
     *_Atomic pipes; /* lock; read without by who looks if there is one */
@@ -33,14 +37,9 @@ static void release(void)
 	pthread_mutex_unlock(&lock);
 }
 
-void popen_before_fork(void)
+void popen_fork_child(void)
 {
-	acquire();
-}
-
-void popen_after_fork(void)
-{
-	release();
+	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 }
 
 struct mode {
@@ -82,8 +81,9 @@ static int start_shell(const char *command, int theirs, int as, pid_t *pid)
 	return r;
 }
 
-/* p, with the shell at its other end; NULL and errno. */
-static FILE *open_pipe(struct shell_pipe *p, const char *command, struct mode m)
+/* p, with the shell at its other end; NULL and errno.  No cancellation point. */
+static FILE *open_pipe(struct task *t, struct shell_pipe *p, const char *command,
+		       struct mode m)
 {
 	int fds[2], r;
 
@@ -93,7 +93,7 @@ static FILE *open_pipe(struct shell_pipe *p, const char *command, struct mode m)
 	p->f = fdopen(ours, m.reads ? "r" : "w");
 	if (p->f == NULL) {
 		r = errno;
-		close(ours);
+		io_close(t, false, ours);
 	} else {
 		r = start_shell(command, theirs, m.reads ? 1 : 0, &p->pid);
 		if (r != 0)
@@ -103,18 +103,25 @@ static FILE *open_pipe(struct shell_pipe *p, const char *command, struct mode m)
 		if (r == 0)
 			fwide(p->f, -1); /* POSIX: it is byte-oriented */
 	}
-	close(theirs);
+	io_close(t, false, theirs);
 	errno = r;
 	return r == 0 ? p->f : NULL;
 }
 
+/* The same, by libc, which knows its own pipes alone. */
+static FILE *open_libcs(struct shell_pipe *p, const char *command, const char *mode)
+{
+	p->pid = 0;
+	p->f = real.popen(command, mode);
+	return p->f;
+}
+
 EXPORT FILE *popen(const char *command, const char *mode)
 {
+	struct task *t = task_self();
 	struct shell_pipe *p;
 	struct mode m;
 
-	if (task_self() == NULL)
-		return real.popen(command, mode);
 	if (!mode_of(mode, &m)) {
 		errno = EINVAL;
 		return NULL;
@@ -124,7 +131,7 @@ EXPORT FILE *popen(const char *command, const char *mode)
 		return NULL;
 	int before = errno;
 	acquire();
-	FILE *f = open_pipe(p, command, m);
+	FILE *f = t == NULL ? open_libcs(p, command, mode) : open_pipe(t, p, command, m);
 	if (f != NULL) {
 		p->next = pipes;
 		pipes = p;
@@ -161,6 +168,8 @@ bool popen_close(FILE *f, int *status)
 		return false;
 	pid_t pid = p->pid;
 	free(p);
+	if (pid == 0)
+		return false;
 	fclose(f);
 	/* Whatever comes between, and cancelled or not: a shell that nobody waits for stays. */
 	do
@@ -177,11 +186,10 @@ EXPORT int pclose(FILE *f)
 {
 	int status;
 
-	if (task_self() == NULL)
-		return real.pclose(f);
 	if (popen_close(f, &status))
 		return status;
-	/* libc's own, from before the runtime woke. */
+	if (task_self() == NULL)
+		return real.pclose(f);
 	int fd = fileno(f);
 	fds_closing((unsigned)fd, (unsigned)fd);
 	enter_kernel();

@@ -7,15 +7,15 @@
 
 #include "wrap.h"
 
-/* If f is a pipe to a shell: closes it, waits for the shell and tells its status. */
+/* If f is a pipe of ours to a shell: closes it, waits for the shell and tells its status.  One
+ * of libc's is forgotten. */
 bool popen_close(FILE *f, int *status);
 
 /* The kernel has told the caller that a child has ended: returns when what the child sent
  * before, and its SIGCHLD, have been handled if the caller is main.  Keeps errno. */
 void child_ended(struct task *t);
 
-/* Around fork: the child shall find nobody in the middle of popen(). */
-void popen_before_fork(void);
-void popen_after_fork(void);
+/* In the child nobody is in the middle of popen(). */
+void popen_fork_child(void);
 
 #endif

@@ -32,23 +32,12 @@ static void in_child(void)
 		return;
 	fork_child();
 	inlined_fork_child();
-}
-
-static void prepare(void)
-{
-	before_fork();
-	popen_before_fork();
-}
-
-static void first_in_child(void)
-{
-	in_child();
-	popen_after_fork();
+	popen_fork_child();
 }
 
 __attribute__((constructor)) static void watch_fork(void)
 {
-	at_fork(prepare, popen_after_fork, first_in_child);
+	at_fork(before_fork, NULL, in_child);
 }
 
 EXPORT pid_t fork(void)

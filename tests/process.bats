@@ -9,6 +9,7 @@ setup_file() {
 	build_prog processes
 	build_prog setids
 	build_prog libc-threads -lrt
+	build_prog popen
 	"${CC:-cc}" -std=gnu11 -D_GNU_SOURCE -fPIC -shared -DLIBRARY \
 		-o "$BATS_FILE_TMPDIR/liblate.so" "$BATS_TEST_DIRNAME/progs/late-fork.c"
 	build_prog late-fork -Wl,--no-as-needed "$BATS_FILE_TMPDIR/liblate.so"
@@ -89,6 +90,18 @@ everywhere() {
 
 @test "popen from four threads at once" {
 	everywhere processes popen
+}
+
+@test "popen holds nothing that a fork must wait for" {
+	everywhere popen fork
+}
+
+@test "popen is no cancellation point, and holds nothing after it" {
+	everywhere popen cancelled
+}
+
+@test "popen's shell holds no older pipe open, nor one from before the first thread" {
+	everywhere popen older
 }
 
 @test "what a child sent before it ended is handled when main's wait returns" {
