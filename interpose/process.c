@@ -13,6 +13,7 @@
  */
 #include "inlined.h"
 #include "popen.h"
+#include "schedule.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,6 +27,8 @@ static void before_fork(void)
 	task_self();
 }
 
+static void shells_fork_child(void);
+
 static void in_child(void)
 {
 	if (self_task == NULL)
@@ -33,6 +36,8 @@ static void in_child(void)
 	fork_child();
 	inlined_fork_child();
 	popen_fork_child();
+	sched_fork_child();
+	shells_fork_child();
 }
 
 __attribute__((constructor)) static void watch_fork(void)
@@ -316,6 +321,12 @@ static void shells_release(void)
 	if (!atomic_compare_exchange_strong_explicit(
 		&shells.lock, &held, 0, memory_order_release, memory_order_relaxed))
 		unlock_slow(&shells.lock);
+}
+
+/* Others' are the parent's: what they ignore stays ignored, as natively. */
+static void shells_fork_child(void)
+{
+	atomic_store_explicit(&shells.lock, 0, memory_order_relaxed);
 }
 
 /* Ignores both signals; defaults gets those that the shell does not ignore. */

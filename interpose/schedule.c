@@ -63,6 +63,12 @@ static void asking_release(void)
 		unlock_slow(&asking);
 }
 
+/* Who was asking, or waited to, is in the process that we are forked from. */
+void sched_fork_child(void)
+{
+	atomic_store_explicit(&asking, 0, memory_order_relaxed);
+}
+
 static long fulfil(struct task *t, const struct wish *w, uint32_t what)
 {
 	const struct sched_param param = {.sched_priority = w->priority};

@@ -17,6 +17,9 @@ uint32_t sched_read_attr(const pthread_attr_t *attr, struct wish *w);
 /* A new task takes what its attributes want: 0 or an errno. */
 int sched_fulfil(struct task *t, const struct wish *w);
 
+/* In the child of a fork. */
+void sched_fork_child(void);
+
 /* Binds t, from any task. */
 void sched_bind(struct task *t);
 

@@ -66,6 +66,10 @@ everywhere() {
 	everywhere asked-early
 }
 
+@test "a fork's child sets its policy, whoever is asking for what in the parent" {
+	everywhere fork-while-asked
+}
+
 @test "CPU time is what the thread used, not what its kernel thread did, nor its waits" {
 	everywhere cpu-time
 }

@@ -491,6 +491,61 @@ static void asked_early(void)
 	}
 }
 
+static int silent[2];
+static _Atomic bool is_asking;
+
+/* In a system call that nobody is told of. */
+static void *read_silently(void *arg)
+{
+	char c;
+
+	CHECK(raw(SYS_read, silent[0], (long)&c, 1) == 1);
+	return arg;
+}
+
+static void *ask_for_cpu(void *other)
+{
+	cpu_set_t one = one_cpu(0);
+
+	is_asking = true;
+	CHECK_OK(pthread_setaffinity_np(*(pthread_t *)other, sizeof(one), &one));
+	return NULL;
+}
+
+/* The child of a fork does not wait for who asks in its parent. */
+static void fork_while_asked(void)
+{
+	CHECK(sched_getaffinity(0, sizeof(all_cpus), &all_cpus) == 0);
+	for (int i = 0; i < 6; i++) {
+		int status;
+
+		CHECK(pipe(silent) == 0);
+		pthread_t reader = start(read_silently, NULL);
+		sleep_ms(20);
+		is_asking = false;
+		pthread_t asker = start(ask_for_cpu, &reader);
+		while (!is_asking)
+			sleep_ms(1);
+		sleep_ms(i);
+		pid_t pid = fork();
+		CHECK(pid >= 0);
+		if (pid == 0) {
+			struct sched_param param = {0};
+
+			alarm(5);
+			CHECK(sched_setscheduler(0, SCHED_BATCH, &param) == 0);
+			CHECK(kernel_policy() == SCHED_BATCH);
+			_exit(0);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+		join(asker);
+		CHECK(write(silent[1], "", 1) == 1);
+		join(reader);
+		close(silent[0]);
+		close(silent[1]);
+	}
+}
+
 /* --- CPU time ---------------------------------------------------------------------------- */
 
 static long long cpu_ms(clockid_t clock)
@@ -956,6 +1011,7 @@ int main(int argc, char **argv)
 	    {"cpus", cpus},
 	    {"newborns", newborns},
 	    {"asked-early", asked_early},
+	    {"fork-while-asked", fork_while_asked},
 	    {"cpu-time", cpu_time},
 	    {"cpu-forward", cpu_forward},
 	    {"cpu-clocks", cpu_clocks},
