@@ -202,6 +202,10 @@ everywhere() {
 	everywhere futex requeues-in-time
 }
 
+@test "syscall(SYS_futex) wakes who waits by futex_waitv" {
+	everywhere futex several
+}
+
 @test "syscall() speaks for the thread: its id, its signals, its mask, its end" {
 	everywhere futex identity kills masks ends
 }

@@ -226,6 +226,86 @@ static void requeues(void)
 	join_waiters(N_WAITERS);
 }
 
+/* --- waits that only the kernel knows ---------------------------------------------------- */
+
+enum {
+	CALL_WAITV = 449,
+	CALL_WAKE = 454,
+	CALL_WAIT = 455,
+	OF_PROCESS = 128,
+	WORD_32 = 2
+};
+
+struct wait_for {
+	uint64_t value, addr;
+	uint32_t flags, unused;
+};
+
+static void *wait_for_two(void *arg)
+{
+	struct wait_for v[2] = {
+	    {0, (uintptr_t)&other, WORD_32 | OF_PROCESS, 0},
+	    {0, (uintptr_t)&word, WORD_32 | OF_PROCESS, 0},
+	};
+	struct waiter *w = arg;
+
+	CHECK(syscall(CALL_WAITV, v, 2, 0, NULL, 0) == 1);
+	w->woken = true;
+	return NULL;
+}
+
+static void *wait_newly(void *arg)
+{
+	struct waiter *w = arg;
+
+	CHECK(syscall(CALL_WAIT, &word, 0, ~0U, WORD_32 | OF_PROCESS, NULL, 0) == 0);
+	w->woken = true;
+	return NULL;
+}
+
+static void start_one(void *(*routine)(void *))
+{
+	waiters[0] = (struct waiter){.addr = &word};
+	waiters[0].thread = start_waiting(routine, &waiters[0]);
+}
+
+static void expect_woken(long r)
+{
+	CHECK(r == 1);
+	CHECK(n_woken(1, 1) == 1);
+	join_waiters(1);
+}
+
+static void several(void)
+{
+	become_threaded();
+	if (syscall(CALL_WAITV, NULL, 0, 0, NULL, 0) == -1 && errno == ENOSYS)
+		return; /* before Linux 5.16 */
+	start_one(wait_for_two);
+	expect_woken(futex(&word, FUTEX_WAKE, 1, NULL, NULL, 0));
+	start_one(wait_for_two);
+	expect_woken(futex(&word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, 4));
+	start_one(wait_for_two);
+	expect_woken(futex(&word, FUTEX_WAKE_OP, 1, (void *)1, &other,
+			   FUTEX_OP(FUTEX_OP_SET, 0, FUTEX_OP_CMP_EQ, 1)));
+	start_one(wait_for_two);
+	expect_woken(futex(&word, FUTEX_CMP_REQUEUE, 1, (void *)1, &other, 0));
+	/* Beside those that wait in the usual way. */
+	start_one(wait_for_two);
+	start_waiter(&waiters[1], &word);
+	waiters[1].bits = 0;
+	CHECK(futex(&word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) == 2);
+	CHECK(n_woken(2, 2) == 2);
+	join_waiters(2);
+	if (syscall(CALL_WAKE, &word, ~0U, 0, WORD_32 | OF_PROCESS) == -1 &&
+	    errno == ENOSYS)
+		return; /* before 6.7 */
+	start_one(wait_newly);
+	expect_woken(futex(&word, FUTEX_WAKE, 1, NULL, NULL, 0));
+	start_one(wait_once);
+	expect_woken(syscall(CALL_WAKE, &word, ~0U, 1, WORD_32 | OF_PROCESS));
+}
+
 static void wake_op(void)
 {
 	struct {
@@ -524,6 +604,7 @@ int main(int argc, char **argv)
 	    {"requeues-in-time", requeues_in_time},
 	    {"elders", elders},
 	    {"wake-op", wake_op},
+	    {"several", several},
 	    {"locks", locks},
 	    {"process-shared", process_shared},
 	    {"interrupted", interrupted},
