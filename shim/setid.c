@@ -6,7 +6,8 @@
  * 33 to the threads it knows and waits until each handler has cleared a flag in its own
  * TCB, which for a worker would be a task's: the sender would retry for ever (trap 1).  So
  * the broadcast is ours: the caller makes the call, and if that worked every worker makes
- * it in the preemption signal's handler.
+ * it in the preemption signal's handler.  (Threads that libc has for itself, and that never
+ * called in, get libc's: interpose/ids.c.)
  */
 #include <errno.h>
 

@@ -134,6 +134,11 @@ requires_root() {
 	everywhere setids crowd
 }
 
+@test "set*id reaches the threads that libc has for itself, and what they start" {
+	requires_root
+	everywhere setids notify
+}
+
 @test "set*id in a child forked by a thread, whose main owns its kernel thread" {
 	requires_root
 	everywhere setids change in-child

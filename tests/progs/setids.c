@@ -6,6 +6,7 @@
  */
 #include <dirent.h>
 #include <grp.h>
+#include <signal.h>
 #include <sys/types.h>
 
 #include "check.h"
@@ -201,12 +202,61 @@ static void test_crowd(void)
 	join_all();
 }
 
+static int called[2];
+static _Atomic unsigned id_now;
+
+/* In a thread of libc's, which libc's helper has just made. */
+static void look_at_ids(union sigval arg)
+{
+	unsigned id = id_now;
+
+	(void)arg;
+	CHECK(id == 0 || (getuid() == id && geteuid() == id && getgid() == id));
+	CHECK(write(called[1], id == 0 ? "o" : "n", 1) == 1);
+}
+
+static void until_called(char how)
+{
+	for (char c = 0; c != how;)
+		CHECK(read(called[0], &c, 1) == 1);
+}
+
+static void *drop_all(void *arg)
+{
+	CHECK(setgroups(0, NULL) == 0);
+	CHECK(setresgid(1234, 1234, 1234) == 0);
+	CHECK(setresuid(1234, 1234, 1234) == 0);
+	id_now = 1234;
+	check_everywhere("Gid:", 1234, 1234, 1234);
+	check_everywhere("Uid:", 1234, 1234, 1234);
+	return arg;
+}
+
+/* When the call is over libc's own threads have them too, and what those start. */
+static void test_notify(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD,
+				 .sigev_notify_function = look_at_ids};
+	const struct itimerspec every = {{0, 5000000}, {0, 5000000}};
+	timer_t timer;
+
+	CHECK(pipe(called) == 0);
+	start_all();
+	CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+	CHECK(timer_settime(timer, 0, &every, NULL) == 0);
+	until_called('o');
+	in_thread(drop_all, NULL);
+	until_called('n');
+	_exit(0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 	    {"change", test_change},
 	    {"drop", test_drop},
 	    {"crowd", test_crowd},
+	    {"notify", test_notify},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
