@@ -12,6 +12,10 @@
  * pthread_cleanup_push compiled to runs the handler and comes back through
  * __pthread_unwind_next.  (nptl/unwind.c does the same; the private words of the buffers
  * are ours, so ours are all functions that read them.)
+ *
+ * An adopted thread is libc's to unwind and to end, with its join and its stack, and may have
+ * registered handlers before it called in: its handlers are on libc's lists alone.  Main's
+ * from before the runtime woke are taken over.
  */
 #include <dlfcn.h>
 #include <setjmp.h>
@@ -119,12 +123,42 @@ static void set_async(struct task *t, bool on)
 
 /* --- cleanup handlers ------------------------------------------------------------------ */
 
+static bool keeps_libcs(const struct task *t)
+{
+	return t == NULL || task_is_adopted(t);
+}
+
+void cancel_take_over(struct task *t)
+{
+	struct task_ext *ext = task_ext(t);
+	struct cleanup_frame here, *f, **end = &ext->frames;
+	int state, type;
+
+	/* To learn which is the innermost. */
+	real.__pthread_register_cancel((__pthread_unwind_buf_t *)&here);
+	real.__pthread_unregister_cancel((__pthread_unwind_buf_t *)&here);
+	/* The outermost is libc's own, around main(), for an end that is not main's here. */
+	for (f = here.outer; f != NULL && f->outer != NULL; f = f->outer) {
+		*end = f;
+		end = &f->outer;
+	}
+	*end = NULL;
+	ext->buffers = *libc_cleanup_buffers();
+	*libc_cleanup_buffers() = NULL;
+	/* Whether and how it lets itself be cancelled, too. */
+	real.pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	real.pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+	ext->cancel_disabled = state == PTHREAD_CANCEL_DISABLE;
+	libc_set_cancel_state(ext->cancel_disabled);
+	set_async(t, type == PTHREAD_CANCEL_ASYNCHRONOUS);
+}
+
 EXPORT void __pthread_register_cancel(__pthread_unwind_buf_t *buf)
 {
 	struct task *t = task_self();
 	struct cleanup_frame *f = (struct cleanup_frame *)buf;
 
-	if (t == NULL) {
+	if (keeps_libcs(t)) {
 		real.__pthread_register_cancel(buf);
 		return;
 	}
@@ -136,7 +170,7 @@ EXPORT void __pthread_unregister_cancel(__pthread_unwind_buf_t *buf)
 {
 	struct task *t = task_self();
 
-	if (t == NULL)
+	if (keeps_libcs(t))
 		real.__pthread_unregister_cancel(buf);
 	else if (task_ext(t)->frames == (struct cleanup_frame *)buf)
 		task_ext(t)->frames = ((struct cleanup_frame *)buf)->outer;
@@ -152,7 +186,7 @@ EXPORT void __pthread_register_cancel_defer(__pthread_unwind_buf_t *buf)
 	}
 	__pthread_register_cancel(buf);
 	struct cleanup_frame *f = (struct cleanup_frame *)buf;
-	f->unused[0] = (void *)(uintptr_t)task_ext(t)->cancel_async;
+	f->was_async = task_ext(t)->cancel_async;
 	set_async(t, false);
 }
 
@@ -165,7 +199,7 @@ EXPORT void __pthread_unregister_cancel_restore(__pthread_unwind_buf_t *buf)
 		return;
 	}
 	__pthread_unregister_cancel(buf);
-	if (((struct cleanup_frame *)buf)->unused[0] != NULL)
+	if (((struct cleanup_frame *)buf)->was_async)
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 }
 
@@ -173,7 +207,7 @@ EXPORT void __pthread_unwind_next(__pthread_unwind_buf_t *buf)
 {
 	struct task *t = task_self();
 
-	if (t == NULL)
+	if (keeps_libcs(t))
 		real.__pthread_unwind_next(buf);
 	task_ext(t)->frames = ((struct cleanup_frame *)buf)->outer;
 	cancel_unwind(t);
@@ -209,7 +243,7 @@ EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b,
 {
 	struct task *t = task_self();
 
-	if (t == NULL)
+	if (keeps_libcs(t))
 		real._pthread_cleanup_push(b, routine, arg);
 	else
 		cleanup_push(t, b, routine, arg);
@@ -219,7 +253,7 @@ EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int execute)
 {
 	struct task *t = task_self();
 
-	if (t == NULL) {
+	if (keeps_libcs(t)) {
 		real._pthread_cleanup_pop(b, execute);
 		return;
 	}
@@ -273,6 +307,8 @@ static _Noreturn void act(struct task *t)
 	task_clear_cancel(t);
 	task_set_cancel_point(t, false);
 	task_set_cancel_anywhere(t, false);
+	if (task_is_adopted(t))
+		real.pthread_exit(PTHREAD_CANCELED);
 	cancel_unwind(t);
 }
 

@@ -109,9 +109,12 @@ static int wake_runtime(void)
 	/* Whoever begins to wait later is a task, or adopted. */
 	if (!runtime_is_live())
 		elders_wait = have_elders();
+	bool sleeps = task_self() == NULL;
 	r = -runtime_start();
 	if (r == ENOSYS) /* and has said why */
 		runs_native = true;
+	if (r == 0 && sleeps && task_is_main(task_self()))
+		cancel_take_over(task_self());
 	if (r == 0)
 		native_look(task_self());
 	return r;
@@ -210,10 +213,11 @@ _Noreturn void thread_exit(void *result)
 {
 	struct task *t = task_self();
 
+	if (t != NULL)
+		end_begins(t);
 	if (t == NULL || task_is_adopted(t))
 		real.pthread_exit(result);
 	task_ext(t)->result = result;
-	end_begins(t);
 	cancel_unwind(t);
 }
 

@@ -16,20 +16,26 @@ int thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(void
 _Noreturn void thread_exit(void *result);
 
 /* A cleanup handler of the current kind, which pthread_cleanup_push registers: libc's
- * __pthread_unwind_buf_t, whose private words are ours. */
+ * __pthread_unwind_buf_t, whose private words are ours, laid out as libc's own: it may have
+ * been registered there. */
 struct cleanup_frame {
 	struct {
 		__jmp_buf registers;
 		int mask_was_saved;
 	} jump;
 	struct cleanup_frame *outer;
-	void *unused[3];
+	void *unused;        /* libc's register_cancel writes it */
+	uintptr_t was_async; /* where libc's has its type */
+	void *unused_too;
 };
 _Static_assert(sizeof(struct cleanup_frame) == sizeof(__pthread_unwind_buf_t),
 	       "programs allocate libc's size");
 
 /* thread.c: names t, with as much as the kernel would take of name. */
 void thread_set_name(struct task *t, const char *name);
+
+/* cancel.c: what main, the caller, registered before the runtime woke is on our lists now. */
+void cancel_take_over(struct task *t);
 
 /* cancel.c: unwinds the calling task's stack and ends at the outermost frame registered,
  * or, when there is none (main), calls thread_end(). */

@@ -61,6 +61,10 @@ everywhere() {
 	everywhere posix-cancel order
 }
 
+@test "also those that main registered before the first thread" {
+	everywhere posix-cancel order-of-main
+}
+
 @test "a cancel acts once, and not on what has ended" {
 	everywhere posix-cancel end
 }

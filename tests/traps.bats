@@ -185,6 +185,11 @@ with_allocator() {
 	everywhere adopt elders
 }
 
+@test "its cleanup handlers run when it exits or is cancelled, and it ends alone" {
+	same_everywhere adopt ends
+	assert_equal "$status" 7
+}
+
 @test "aio_read notifies by a thread, and aio_suspend waits" {
 	everywhere adopt aio
 	everywhere adopt aio-waits

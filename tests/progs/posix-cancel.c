@@ -639,6 +639,38 @@ static void key_ends(void *value)
 	note_order(value);
 }
 
+static void check_main_order(void)
+{
+	if (n_order != 3 || order[0] != 3 || order[1] != 2 || order[2] != 1) {
+		fprintf(stderr, "main's handlers: %d run\n", n_order);
+		_exit(1);
+	}
+}
+
+/* Of main, from before the first thread. */
+static void test_order_of_main(void)
+{
+	int state, type;
+
+	CHECK(atexit(check_main_order) == 0);
+	CHECK_OK(pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL));
+	pthread_cleanup_push(note_order, (void *)1);
+	pthread_cleanup_push_defer_np(note_order, (void *)2);
+	pthread_cleanup_push(note_order, (void *)3);
+	pthread_cleanup_push(note_order, (void *)4);
+	become_threaded();
+	CHECK_OK(pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state));
+	CHECK(state == PTHREAD_CANCEL_DISABLE);
+	pthread_cleanup_pop(0);
+	pthread_cleanup_pop(1);
+	CHECK(n_order == 1);
+	CHECK_OK(pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type));
+	CHECK(type == PTHREAD_CANCEL_DEFERRED);
+	pthread_exit(NULL);
+	pthread_cleanup_pop_restore_np(0);
+	pthread_cleanup_pop(0);
+}
+
 static void *end_in_order(void *arg)
 {
 	int state;
@@ -921,6 +953,7 @@ int main(int argc, char **argv)
 	    {"states", test_states},
 	    {"async", test_async},
 	    {"order", test_order},
+	    {"order-of-main", test_order_of_main},
 	    {"end", test_end},
 	    {"join", test_join},
 	    {"traces", test_traces},

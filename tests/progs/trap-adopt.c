@@ -228,6 +228,120 @@ static void elders(void)
 	}
 }
 
+/* --- how they end -------------------------------------------------------------------------- */
+
+static _Atomic int n_handled, n_keys_ended;
+
+static void handle(void *arg)
+{
+	(void)arg;
+	n_handled++;
+}
+
+static void key_ends(void *value)
+{
+	CHECK(value == &n_keys_ended);
+	n_keys_ended++;
+}
+
+static pthread_key_t end_key;
+
+static void exits(union sigval value)
+{
+	(void)value;
+	pthread_cleanup_push(handle, NULL);
+	pthread_cleanup_push(handle, NULL);
+	CHECK_OK(pthread_setspecific(end_key, &n_keys_ended));
+	pthread_exit(NULL);
+	pthread_cleanup_pop(0);
+	pthread_cleanup_pop(0);
+}
+
+static void cancels_itself(union sigval value)
+{
+	(void)value;
+	pthread_cleanup_push(handle, NULL);
+	pthread_cleanup_push(handle, NULL);
+	CHECK_OK(pthread_setspecific(end_key, &n_keys_ended));
+	CHECK_OK(pthread_cancel(pthread_self()));
+	pthread_testcancel();
+	CHECK(false);
+	pthread_cleanup_pop(0);
+	pthread_cleanup_pop(0);
+}
+
+static _Atomic pthread_t to_cancel;
+
+static void sleeps(union sigval value)
+{
+	(void)value;
+	pthread_cleanup_push(handle, NULL);
+	pthread_cleanup_push(handle, NULL);
+	CHECK_OK(pthread_setspecific(end_key, &n_keys_ended));
+	to_cancel = pthread_self();
+	sleep_ms(20000);
+	pthread_cleanup_pop(0);
+	pthread_cleanup_pop(0);
+}
+
+/* Registered before the program's first thread, and after. */
+static void elder_exits(union sigval value)
+{
+	(void)value;
+	pthread_cleanup_push(handle, NULL);
+	pthread_cleanup_push(handle, NULL);
+	is_held = true;
+	while (!let_go)
+		sleep_ms(1);
+	pthread_cleanup_pop(1);
+	CHECK_OK(pthread_setspecific(end_key, &n_keys_ended));
+	pthread_exit(NULL);
+	pthread_cleanup_pop(0);
+}
+
+static void notify_once(void (*notify)(union sigval))
+{
+	const struct itimerspec once = {.it_value.tv_nsec = 1000000};
+	struct sigevent ev = event(notify);
+	timer_t timer;
+
+	CHECK(timer_create(CLOCK_MONOTONIC, &ev, &timer) == 0);
+	CHECK(timer_settime(timer, 0, &once, NULL) == 0);
+}
+
+static void wait_until(_Atomic int *count, int n)
+{
+	for (long long begun = now_ms(); *count < n; sleep_ms(1))
+		CHECK(now_ms() - begun < 10000);
+	CHECK(*count == n);
+}
+
+static void ends(void)
+{
+	CHECK_OK(pthread_key_create(&end_key, key_ends));
+	notify_once(elder_exits);
+	while (!is_held)
+		sleep_ms(1);
+	become_threaded();
+	let_go = true;
+	wait_until(&n_keys_ended, 1);
+	CHECK(n_handled == 2);
+	notify_once(exits);
+	wait_until(&n_keys_ended, 2);
+	CHECK(n_handled == 4);
+	notify_once(cancels_itself);
+	wait_until(&n_keys_ended, 3);
+	CHECK(n_handled == 6);
+	notify_once(sleeps);
+	while (to_cancel == 0)
+		sleep_ms(1);
+	CHECK_OK(pthread_cancel(to_cancel));
+	wait_until(&n_keys_ended, 4);
+	CHECK(n_handled == 8);
+	in_thread(do_nothing, NULL);
+	exit(7); /* and not as a thread that ends would have it */
+}
+
 static void timer_waits(void)
 {
 	timer_t timer;
@@ -345,6 +459,7 @@ int main(int argc, char **argv)
 	    {"lookups", lookups},
 	    {"queue", queue},
 	    {"elders", elders},
+	    {"ends", ends},
 	};
 
 	CHECK_OK(pthread_key_create(&key, value_ends));
