@@ -366,9 +366,13 @@ static int join_until(pthread_t id, void **result, ns_t deadline)
 
 	if (t == NULL)
 		return -task_gone_error(id);
-	cancel_enter(self);
+	/* As libc's, which is a cancellation point where it waits. */
+	bool waits = !task_is_done(t);
+	if (waits)
+		cancel_enter(self);
 	r = task_join(t, deadline, &value);
-	cancel_leave(self, r != -EINTR);
+	if (waits)
+		cancel_leave(self, r != -EINTR);
 	if (r == 0 && result != NULL)
 		*result = value;
 	return -r;
@@ -456,16 +460,16 @@ EXPORT int pthread_getattr_np(pthread_t id, pthread_attr_t *attr)
 
 enum { NAME_SIZE = 16 }; /* the kernel's TASK_COMM_LEN */
 
-/* The process's name is its first kernel thread's. */
+/* The process's name is its first kernel thread's.  No cancellation point. */
 static void name_process(const char *name, size_t n)
 {
-	int fd = real.open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
+	long fd =
+	    real.syscall(SYS_openat, AT_FDCWD, "/proc/self/comm", O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return;
-	ssize_t r = real.write(fd, name, n);
-	(void)r;
-	close(fd);
+	real.syscall(SYS_write, fd, name, n);
+	real.syscall(SYS_close, fd);
 }
 
 void thread_set_name(struct task *t, const char *name)

@@ -73,6 +73,10 @@ everywhere() {
 	everywhere posix-cancel traces
 }
 
+@test "a pending cancel does not act where there is no cancellation point" {
+	everywhere posix-cancel no-points
+}
+
 @test "a cancelled join leaves its target joinable" {
 	everywhere posix-cancel join
 }

@@ -944,6 +944,40 @@ static void test_closed(void)
 	}
 }
 
+/* Until it can be joined at once. */
+static pthread_t start_ended(void)
+{
+	pthread_t thread = start(do_nothing, NULL);
+	clockid_t clock;
+
+	while (pthread_getcpuclockid(thread, &clock) == 0)
+		sleep_ms(1);
+	return thread;
+}
+
+static void *call_no_point(void *main_thread)
+{
+	pthread_t two[2] = {start_ended(), start_ended()};
+	char name[16];
+
+	CHECK_OK(pthread_cancel(pthread_self()));
+	CHECK_OK(pthread_setname_np(pthread_self(), "one"));
+	CHECK_OK(pthread_setname_np((pthread_t)main_thread, "main"));
+	CHECK_OK(pthread_getname_np((pthread_t)main_thread, name, sizeof(name)));
+	CHECK_OK(pthread_tryjoin_np(two[0], NULL));
+	CHECK_OK(pthread_join(two[1], NULL));
+	step = 1;
+	pthread_testcancel();
+	return NULL;
+}
+
+/* What POSIX does not list, and a join that does not wait. */
+static void test_no_points(void)
+{
+	CHECK(in_thread(call_no_point, (void *)pthread_self()) == PTHREAD_CANCELED);
+	CHECK(step == 1);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -962,6 +996,7 @@ int main(int argc, char **argv)
 	    {"async-waits", test_async_waits},
 	    {"cond", test_cond},
 	    {"cond-held", test_cond_held},
+	    {"no-points", test_no_points},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
