@@ -9,7 +9,8 @@
  *
  * A new program inherits the mask of the kernel thread that calls exec.  That is the
  * worker's, and becomes the task's own for the length of the call, in which the task is not
- * preempted: it must not leave a worker behind with that mask.
+ * preempted: it must not leave a worker behind with that mask. It inherits too what is pending
+ * in the kernel, so what waits with us is shown there.
  */
 #include "inlined.h"
 #include "popen.h"
@@ -82,19 +83,31 @@ ALIAS(__vfork, vfork);
 
 /* --- exec ------------------------------------------------------------------------------ */
 
-static void exec_begin(struct task *t)
+/* Returns how many signals are to be hidden again. */
+static int exec_begin(struct task *t)
 {
 	task_hold_spin(t, 1);
 	preempt_hold(true);
 	signal_expose_mask(t);
+	return signal_show_pending(t);
 }
 
-static int exec_failed(struct task *t)
+static int exec_failed(struct task *t, int n_pending)
 {
+	signal_hide_pending(t, n_pending);
 	signal_hide_mask(t);
 	preempt_hold(false);
 	task_hold_spin(t, -1);
 	return -1;
+}
+
+long process_exec(struct task *t, long nr, const long a[6])
+{
+	int n = exec_begin(t);
+
+	real.syscall(nr, a[0], a[1], a[2], a[3], a[4]);
+	exec_failed(t, n);
+	return -errno;
 }
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
@@ -103,9 +116,9 @@ EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 
 	if (t == NULL)
 		return real.execve(path, argv, envp);
-	exec_begin(t);
+	int n_pending = exec_begin(t);
 	real.execve(path, argv, envp);
-	return exec_failed(t);
+	return exec_failed(t, n_pending);
 }
 
 EXPORT int execv(const char *path, char *const argv[])
@@ -114,9 +127,9 @@ EXPORT int execv(const char *path, char *const argv[])
 
 	if (t == NULL)
 		return real.execv(path, argv);
-	exec_begin(t);
+	int n_pending = exec_begin(t);
 	real.execv(path, argv);
-	return exec_failed(t);
+	return exec_failed(t, n_pending);
 }
 
 static int exec_in_path(const char *file, char *const argv[], char *const envp[])
@@ -125,9 +138,9 @@ static int exec_in_path(const char *file, char *const argv[], char *const envp[]
 
 	if (t == NULL)
 		return real.execvpe(file, argv, envp);
-	exec_begin(t);
+	int n_pending = exec_begin(t);
 	real.execvpe(file, argv, envp);
-	return exec_failed(t);
+	return exec_failed(t, n_pending);
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
@@ -146,9 +159,9 @@ EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 
 	if (t == NULL)
 		return real.fexecve(fd, argv, envp);
-	exec_begin(t);
+	int n_pending = exec_begin(t);
 	real.fexecve(fd, argv, envp);
-	return exec_failed(t);
+	return exec_failed(t, n_pending);
 }
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[],
@@ -158,9 +171,9 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 
 	if (t == NULL)
 		return real.execveat(dir, path, argv, envp, flags);
-	exec_begin(t);
+	int n_pending = exec_begin(t);
 	real.execveat(dir, path, argv, envp, flags);
-	return exec_failed(t);
+	return exec_failed(t, n_pending);
 }
 
 /* How many arguments there are from first on, without the NULL that ends them. */
@@ -198,9 +211,9 @@ EXPORT int execl(const char *path, const char *arg, ...)
 	va_end(args);
 	if (t == NULL)
 		return real.execv(path, argv);
-	exec_begin(t);
+	int n_pending = exec_begin(t);
 	real.execv(path, argv);
-	return exec_failed(t);
+	return exec_failed(t, n_pending);
 }
 
 EXPORT int execle(const char *path, const char *arg, ...)
@@ -218,9 +231,9 @@ EXPORT int execle(const char *path, const char *arg, ...)
 	va_end(args);
 	if (t == NULL)
 		return real.execve(path, argv, envp);
-	exec_begin(t);
+	int n_pending = exec_begin(t);
 	real.execve(path, argv, envp);
-	return exec_failed(t);
+	return exec_failed(t, n_pending);
 }
 
 EXPORT int execlp(const char *file, const char *arg, ...)

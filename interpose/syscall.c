@@ -13,6 +13,7 @@
 #include "inlined.h"
 #include "io.h"
 #include "mutex.h"
+#include "popen.h"
 #include "schedule.h"
 #include "signal.h"
 #include "sleep.h"
@@ -430,6 +431,9 @@ static long call(struct task *t, long nr, const long a[6])
 		return a[3] == sizeof(uint64_t)
 			   ? call_sigmask(t, (int)a[0], (const void *)a[1], (void *)a[2])
 			   : -EINVAL;
+	case SYS_execve:
+	case SYS_execveat:
+		return process_exec(t, nr, a);
 	case SYS_exit:
 		return call_exit(t, (int)a[0]);
 	default:

@@ -487,6 +487,12 @@ void preempt_hold(bool hold);
 void signal_expose_mask(struct task *t);
 void signal_hide_mask(struct task *t);
 
+/* Around exec, with the mask exposed: what t blocks, and is pending for t and the process with
+ * us, is pending for the kernel thread too, where the new program finds it.  Returns how many,
+ * to be hidden again when exec has failed. */
+int signal_show_pending(struct task *t);
+void signal_hide_pending(struct task *t, int n);
+
 /*
  * The registers and floating-point settings of a ucontext_t, as libc saves and loads them; its
  * mask is left alone.  context_save() and context_swap() save those of their caller, and return

@@ -1386,6 +1386,49 @@ void signal_hide_mask(struct task *t)
 		sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
 }
 
+/* Sends what waits there and is in mask to the kernel thread tid, but standard signals that
+ * are pending there (*there).  Returns how many. */
+static int show_locked(const struct pending_signals *p, uint64_t mask, int tid,
+		       uint64_t *there)
+{
+	int n = 0;
+
+	for (struct queued_signal *q = p->queue; q != NULL; q = q->next) {
+		int sig = q->info.si_signo;
+
+		if (!(mask & SIG_BIT(sig)) || (sig < SIGRTMIN && (*there & SIG_BIT(sig))))
+			continue;
+		*there |= SIG_BIT(sig);
+		n += sys(SYS_rt_tgsigqueueinfo, sched.pid, tid, sig, &q->info) == 0;
+	}
+	return n;
+}
+
+int signal_show_pending(struct task *t)
+{
+	uint64_t mask = load_relaxed(&t->sigmask), there = 0;
+	int tid = (int)sys(SYS_gettid);
+
+	collect_raised(t);
+	signals_lock();
+	sys(SYS_rt_sigpending, &there, KERNEL_SIGSET_SIZE);
+	int n = show_locked(&process_pending, mask, tid, &there);
+	n += show_locked(&t->pending, mask, tid, &there);
+	signals_unlock();
+	return n;
+}
+
+void signal_hide_pending(struct task *t, int n)
+{
+	static const struct timespec now;
+	uint64_t mask = load_relaxed(&t->sigmask);
+	siginfo_t info;
+
+	/* The kernel looks first at what is the thread's own. */
+	while (n-- > 0)
+		sys(SYS_rt_sigtimedwait, &mask, &info, &now, KERNEL_SIGSET_SIZE);
+}
+
 /* --- beginning and fork ---------------------------------------------------------------- */
 
 void signal_init(struct task *main_task)

@@ -68,6 +68,11 @@ everywhere() {
 	everywhere processes exec
 }
 
+@test "exec keeps what is pending and the thread's mask, by number too" {
+	everywhere processes exec-pending
+	everywhere processes exec-by-number
+}
+
 @test "every exec function passes arguments and environment on, or fails and goes on" {
 	everywhere processes exec-ways
 }

@@ -394,6 +394,98 @@ static void test_exec(void)
 	park(NULL);
 }
 
+static void expect_pending(int sig, bool pending)
+{
+	sigset_t set;
+
+	CHECK(sigpending(&set) == 0 && sigismember(&set, sig) == pending);
+}
+
+/* In the new program. */
+static int run_pending(void)
+{
+	const struct timespec now = {0};
+	siginfo_t info;
+	sigset_t set;
+
+	CHECK((mask_now() & TEST_MASK) == TEST_MASK);
+	expect_pending(SIGUSR1, true);
+	expect_pending(SIGHUP, true);
+	expect_pending(SIGTERM, false);
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	for (int i = 1; i <= 3; i++)
+		CHECK(sigtimedwait(&set, &info, &now) == SIGRTMIN &&
+		      info.si_code == SI_QUEUE && info.si_value.sival_int == i);
+	CHECK(sigtimedwait(&set, &info, &now) == -1 && errno == EAGAIN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	CHECK(sigtimedwait(&set, &info, &now) == SIGUSR1);
+	CHECK(sigtimedwait(&set, &info, &now) == -1 && errno == EAGAIN);
+	return 0;
+}
+
+static void never(int sig)
+{
+	(void)sig;
+	CHECK(false);
+}
+
+static void *exec_with_pending(void *by_number)
+{
+	char *argv[] = {(char *)self, "pending", NULL};
+
+	CHECK_OK(pthread_kill(pthread_self(), SIGUSR1));
+	for (int i = 1; i <= 3; i++)
+		CHECK_OK(pthread_sigqueue(pthread_self(), SIGRTMIN,
+					  (union sigval){.sival_int = i}));
+	CHECK(kill(getpid(), SIGHUP) == 0);
+	for (int i = 0; i < 2; i++) {
+		CHECK(execv("/nonexistent", argv) == -1 && errno == ENOENT);
+		CHECK(syscall(SYS_execve, "/nonexistent", argv, environ) == -1 &&
+		      errno == ENOENT);
+		expect_pending(SIGUSR1, true);
+		expect_pending(SIGRTMIN, true);
+		expect_pending(SIGHUP, true);
+		sleep_ms(1);
+	}
+	CHECK(sched_yield() == 0);
+	if (by_number != NULL)
+		syscall(SYS_execve, self, argv, environ);
+	else
+		execv(self, argv);
+	CHECK(false);
+	return NULL;
+}
+
+static void exec_pending(void *by_number)
+{
+	sigset_t set;
+
+	signal(SIGHUP, never);
+	signal(SIGRTMIN, never);
+	become_threaded();
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGRTMIN);
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
+	start(park, NULL);
+	start(exec_with_pending, by_number);
+	park(NULL);
+}
+
+/* What is pending for the thread and the process stays so, and the mask. */
+static void test_exec_pending(void)
+{
+	exec_pending(NULL);
+}
+
+static void test_exec_by_number(void)
+{
+	exec_pending(&self);
+}
+
 static void *exec_nothing(void *arg)
 {
 	char *argv[] = {"x", NULL};
@@ -754,6 +846,8 @@ int main(int argc, char **argv)
 	    {"exec", test_exec},
 	    {"exec-ways", test_exec_ways},
 	    {"exec-fails", test_exec_fails},
+	    {"exec-pending", test_exec_pending},
+	    {"exec-by-number", test_exec_by_number},
 	    {"spawn", test_spawn},
 	    {"system", test_system},
 	    {"system-cancel", test_system_cancel},
@@ -765,5 +859,7 @@ int main(int argc, char **argv)
 	self = realpath("/proc/self/exe", NULL);
 	if (argc == 3 && strcmp(argv[1], "child") == 0)
 		return run_child(argv[2]);
+	if (argc == 2 && strcmp(argv[1], "pending") == 0)
+		return run_pending();
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
 }
