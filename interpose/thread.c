@@ -2,6 +2,7 @@
 /*
  * thread.c: a thread's life as the program sees it.
  */
+#include <dlfcn.h>
 #include <locale.h>
 #include <netdb.h>
 #include <resolv.h>
@@ -128,6 +129,9 @@ static void begin_libc(void)
 {
 	real.__ctype_init();
 	uselocale(LC_GLOBAL_LOCALE);
+	/* The first tells of a failure, the second frees what the first told. */
+	dlerror();
+	dlerror();
 	errno = 0;
 	h_errno = 0;
 }

@@ -60,7 +60,7 @@ same_everywhere() {
 
 # --- a thread's beginning and end -------------------------------------------------------
 
-@test "a thread begins with fresh errno, locale, ctype, resolver and thread-locals" {
+@test "a thread begins with fresh errno, locale, ctype, resolver, dlerror and thread-locals" {
 	everywhere life fresh
 }
 

@@ -5,6 +5,7 @@
  */
 #include <alloca.h>
 #include <ctype.h>
+#include <dlfcn.h>
 #include <locale.h>
 #include <netdb.h>
 #include <resolv.h>
@@ -30,6 +31,7 @@ static void *look_and_soil(void *arg)
 	CHECK(isalpha('a') && !isalpha('1') && toupper('x') == 'X' &&
 	      tolower('X') == 'x');
 	CHECK(_res.options == 0);
+	CHECK(dlerror() == NULL);
 	CHECK(initialised == 7);
 	for (size_t i = 0; i < sizeof(zeroed); i++)
 		CHECK(zeroed[i] == 0);
@@ -41,6 +43,7 @@ static void *look_and_soil(void *arg)
 	_res.retry = 4;
 	initialised = 8;
 	memset(zeroed, 1, sizeof(zeroed));
+	CHECK(dlopen("/nonexistent", RTLD_NOW) == NULL); /* told of by nobody */
 	h_errno = HOST_NOT_FOUND;
 	errno = EDOM;
 	return arg;
