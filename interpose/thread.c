@@ -382,10 +382,31 @@ static int join_until(pthread_t id, void **result, ns_t deadline)
 	return -r;
 }
 
+/* A thread that libc made, by another library's call, is libc's to join. */
+static bool joins_libcs(pthread_t id)
+{
+	return task_self() == NULL || task_is_libcs(id);
+}
+
+/* As real.pthread_clockjoin_np(); no time: for ever. */
+static int join_libcs(pthread_t id, void **result, clockid_t clock,
+		      const struct timespec *abstime)
+{
+	struct task *self = task_self();
+
+	if (self != NULL)
+		cancel_enter_libc(self);
+	int r = abstime == NULL ? real.pthread_join(id, result)
+				: real.pthread_clockjoin_np(id, result, clock, abstime);
+	if (self != NULL)
+		cancel_leave_libc(self);
+	return r;
+}
+
 EXPORT int pthread_join(pthread_t id, void **result)
 {
-	if (task_self() == NULL)
-		return real.pthread_join(id, result);
+	if (joins_libcs(id))
+		return join_libcs(id, result, CLOCK_REALTIME, NULL);
 	return join_until(id, result, NO_DEADLINE);
 }
 
@@ -393,7 +414,7 @@ EXPORT int pthread_tryjoin_np(pthread_t id, void **result)
 {
 	struct task *t;
 
-	if (task_self() == NULL)
+	if (joins_libcs(id))
 		return real.pthread_tryjoin_np(id, result);
 	t = task_of(id);
 	if (t == NULL)
@@ -406,8 +427,8 @@ EXPORT int pthread_clockjoin_np(pthread_t id, void **result, clockid_t clock,
 {
 	ns_t deadline;
 
-	if (task_self() == NULL)
-		return real.pthread_clockjoin_np(id, result, clock, abstime);
+	if (joins_libcs(id))
+		return join_libcs(id, result, clock, abstime);
 	if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
 		return EINVAL;
 	if (deadline_at(clock, abstime, &deadline) != 0)
@@ -418,8 +439,6 @@ EXPORT int pthread_clockjoin_np(pthread_t id, void **result, clockid_t clock,
 EXPORT int pthread_timedjoin_np(pthread_t id, void **result,
 				const struct timespec *abstime)
 {
-	if (task_self() == NULL)
-		return real.pthread_timedjoin_np(id, result, abstime);
 	return pthread_clockjoin_np(id, result, CLOCK_REALTIME, abstime);
 }
 
@@ -427,7 +446,7 @@ EXPORT int pthread_detach(pthread_t id)
 {
 	struct task *t;
 
-	if (task_self() == NULL)
+	if (joins_libcs(id))
 		return real.pthread_detach(id);
 	t = task_of(id);
 	return -(t == NULL ? task_gone_error(id) : task_detach(t));

@@ -315,6 +315,9 @@ _Noreturn void task_exit(void *result);
 /* The task of a pthread_t, or NULL when it cannot be one.  Anyone. */
 struct task *task_of(uintptr_t id);
 
+/* Whether a pthread_t is that of a thread that libc made, adopted or not: its to join. */
+bool task_is_libcs(uintptr_t id);
+
 /* What join and detach say of an id that is no task's any more: -EINVAL for one that was
  * detached, else -ESRCH, as libc's. */
 int task_gone_error(uintptr_t id);

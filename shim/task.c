@@ -649,6 +649,14 @@ struct task *task_of(uintptr_t id)
 		   : NULL;
 }
 
+bool task_is_libcs(uintptr_t id)
+{
+	if (id == 0)
+		return false;
+	const struct task *t = *(struct task **)(id + libc_facts.self_task);
+	return t == NULL || t->adopted;
+}
+
 int task_gone_error(uintptr_t id)
 {
 	struct task *t = id != 0 ? *(struct task **)(id + libc_facts.self_task) : NULL;

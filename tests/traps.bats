@@ -190,6 +190,10 @@ with_allocator() {
 	assert_equal "$status" 7
 }
 
+@test "a thread that another library made by libc's own function is joined like any" {
+	everywhere adopt foreign
+}
+
 @test "aio_read notifies by a thread, and aio_suspend waits" {
 	everywhere adopt aio
 	everywhere adopt aio-waits

@@ -3,6 +3,7 @@
  * trap-adopt.c CASE: threads that libc starts by itself, which call what any thread may.
  */
 #include <aio.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <mqueue.h>
 #include <netdb.h>
@@ -342,6 +343,87 @@ static void ends(void)
 	exit(7); /* and not as a thread that ends would have it */
 }
 
+/* --- threads that another library made by libc's own function ----------------------------- */
+
+typedef int create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+static _Atomic bool may_end;
+
+/* Calls nothing of ours. */
+static void *spin(void *arg)
+{
+	while (!may_end)
+		;
+	return arg;
+}
+
+static void *adopted(void *arg)
+{
+	sleep_ms(arg == &mutex ? 50 : 1);
+	return arg;
+}
+
+static void *sleep_for_good(void *arg)
+{
+	sleep_ms(1);
+	may_end = true; /* it is known */
+	sleep_ms(20000);
+	return arg;
+}
+
+static void *join_it(void *thread)
+{
+	pthread_join(*(pthread_t *)thread, NULL);
+	return NULL;
+}
+
+static void foreign(void)
+{
+	create *make = (create *)dlsym(dlopen("libc.so.6", RTLD_NOW), "pthread_create");
+	void *(*routines[])(void *) = {spin, adopted};
+	struct timespec at;
+	pthread_t thread, joiner;
+	void *result;
+
+	CHECK(make != NULL);
+	become_threaded();
+	for (int i = 0; i < 6; i++) {
+		void *arg = i < 4 ? (void *)&cond : &mutex;
+
+		may_end = false;
+		CHECK_OK(make(&thread, NULL, routines[i % 2], arg));
+		at = in_ms(CLOCK_REALTIME, 5000);
+		if (i % 2 == 0) {
+			CHECK(pthread_tryjoin_np(thread, &result) == EBUSY);
+			may_end = true;
+		}
+		if (i < 2)
+			CHECK_OK(pthread_join(thread, &result));
+		else if (i < 4)
+			CHECK_OK(pthread_timedjoin_np(thread, &result, &at));
+		else
+			while (pthread_tryjoin_np(thread, &result) == EBUSY)
+				sleep_ms(1);
+		CHECK(result == arg);
+	}
+	/* A cancel ends the join, and the other can still be joined. */
+	may_end = false;
+	CHECK_OK(make(&thread, NULL, spin, &cond));
+	joiner = start_waiting(join_it, &thread);
+	CHECK_OK(pthread_cancel(joiner));
+	CHECK(join(joiner) == PTHREAD_CANCELED);
+	may_end = true;
+	CHECK(join(thread) == &cond);
+	may_end = false;
+	CHECK_OK(make(&thread, NULL, sleep_for_good, NULL));
+	while (!may_end)
+		sleep_ms(1);
+	CHECK_OK(pthread_cancel(thread));
+	CHECK(join(thread) == PTHREAD_CANCELED);
+	CHECK_OK(make(&thread, NULL, adopted, &cond));
+	CHECK_OK(pthread_detach(thread));
+}
+
 static void timer_waits(void)
 {
 	timer_t timer;
@@ -460,6 +542,7 @@ int main(int argc, char **argv)
 	    {"queue", queue},
 	    {"elders", elders},
 	    {"ends", ends},
+	    {"foreign", foreign},
 	};
 
 	CHECK_OK(pthread_key_create(&key, value_ends));
