@@ -24,6 +24,8 @@
 /* How long who asks waits at most. */
 enum { PATIENCE_NS = 50000000 };
 
+_Static_assert(sizeof(((struct wish *)0)->cpus) == sizeof(cpu_set_t), "wants_cpus()");
+
 /* The kernel's struct sched_attr, as far as all versions have it. */
 struct kernel_sched_attr {
 	uint32_t size, policy;
@@ -487,9 +489,7 @@ static bool wants_cpus(const pthread_attr_t *attr, struct wish *w)
 	if (pthread_attr_getaffinity_np(attr, sizeof(set), &set) != 0 ||
 	    CPU_COUNT(&set) == CPU_SETSIZE)
 		return false;
-	memset(w->cpus, 0, sizeof(w->cpus));
-	memcpy(w->cpus, &set,
-	       sizeof(set) < sizeof(w->cpus) ? sizeof(set) : sizeof(w->cpus));
+	memcpy(w->cpus, &set, sizeof(set));
 	return !is_no_narrower(kernel_name(task_self(), 0), sizeof(set), &set);
 }
 

@@ -54,7 +54,7 @@ struct wish {
 	int nice;
 	bool
 	    is_told; /* policy and priority are what the program last asked for, and got */
-	uint64_t cpus[4];
+	uint64_t cpus[16]; /* as many as a cpu_set_t */
 };
 enum wish_kind { WISH_BIND = 1, WISH_POLICY = 2, WISH_NICE = 4, WISH_CPUS = 8 };
 
@@ -75,7 +75,7 @@ struct task_ext {
 	/* Where its creator waits until it has what its attributes want; NULL: it does not. */
 	struct creation *creation;
 };
-_Static_assert(sizeof(struct task_ext) <= 128, "task_ext() promises 128 bytes");
+_Static_assert(sizeof(struct task_ext) <= 224, "task_ext() promises 224 bytes");
 
 static inline long ret_errno(long r)
 {

@@ -199,7 +199,7 @@ struct task {
 	uint64_t shrunk_tsc; /* left_tsc at its stack's last shrinking; sysmon only */
 	char name[16];
 	/* interpose's: struct task_ext, which holds an _Unwind_Exception */
-	uint64_t ext[16] __attribute__((aligned(16)));
+	uint64_t ext[28] __attribute__((aligned(16)));
 };
 
 struct proc {

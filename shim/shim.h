@@ -361,7 +361,7 @@ void task_set_cancel_point(struct task *t, bool on);
 /* While on, it ends all of them, and host.cancel_now acts: asynchronous cancellation. */
 void task_set_cancel_anywhere(struct task *t, bool on);
 
-/* Storage for interpose's own state of a task: 128 bytes, zero in a new task. */
+/* Storage for interpose's own state of a task: 224 bytes, zero in a new task. */
 struct task_ext *task_ext(struct task *t);
 
 /* --- binding ----------------------------------------------------------------------- */
