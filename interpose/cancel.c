@@ -44,11 +44,24 @@ static bool load_unwinder(void)
 	return true;
 }
 
-/* Those below limit on a stack that ends at end, and on any other: 0 for one above all others. */
-static void run_list(struct _pthread_cleanup_buffer **list, uintptr_t limit,
-		     uintptr_t end)
+/*
+ * Where an address lies in the order in which frames are left: those of the task's stack come
+ * last, the outermost at the end.  A handler's alternate stack comes before, wherever it is;
+ * hence counted from the stack's top on, all around (nptl/unwind.c: adj).
+ */
+static uintptr_t order_of(const struct task *t, uintptr_t address)
 {
-	while (*list != NULL && (uintptr_t)*list - end < limit - end) {
+	void *low;
+	size_t size, guard;
+
+	task_get_stack(t, &low, &size, &guard);
+	return address - ((uintptr_t)low + size);
+}
+
+static void run_list(struct task *t, struct _pthread_cleanup_buffer **list,
+		     uintptr_t limit)
+{
+	while (*list != NULL && order_of(t, (uintptr_t)*list) < limit) {
 		struct _pthread_cleanup_buffer *b = *list;
 
 		*list = b->__prev;
@@ -56,12 +69,12 @@ static void run_list(struct _pthread_cleanup_buffer **list, uintptr_t limit,
 	}
 }
 
-/* Runs the handlers of the old kind that were registered inside frames below limit: libc's
+/* Runs the handlers of the old kind that were registered inside frames before limit: libc's
  * own, inside its functions, and the program's. */
-static void run_buffers(struct task_ext *ext, uintptr_t limit)
+static void run_buffers(struct task *t, uintptr_t limit)
 {
-	run_list(libc_cleanup_buffers(), limit, 0);
-	run_list(&ext->buffers, limit, 0);
+	run_list(t, libc_cleanup_buffers(), limit);
+	run_list(t, &task_ext(t)->buffers, limit);
 }
 
 static _Noreturn void jump_to(struct cleanup_frame *f)
@@ -81,19 +94,19 @@ static _Unwind_Reason_Code stop(int version, _Unwind_Action actions,
 {
 	struct task *t = arg;
 	struct task_ext *ext = task_ext(t);
-	uintptr_t cfa = unwinder.get_cfa(context);
+	uintptr_t cfa = order_of(t, unwinder.get_cfa(context));
 	struct cleanup_frame *f = ext->frames;
 	bool last = (actions & _UA_END_OF_STACK) != 0;
 
 	(void)version;
 	(void)class;
 	(void)exception;
-	/* A frame's locals lie below its CFA: buffers below it are in frames being left. */
-	if (f != NULL && ((uintptr_t)f < cfa || last)) {
-		run_buffers(ext, (uintptr_t)f);
+	/* A frame's locals lie below its CFA: buffers before it are in frames being left. */
+	if (f != NULL && (order_of(t, (uintptr_t)f) < cfa || last)) {
+		run_buffers(t, order_of(t, (uintptr_t)f));
 		jump_to(f);
 	}
-	run_buffers(ext, last ? UINTPTR_MAX : cfa);
+	run_buffers(t, last ? UINTPTR_MAX : cfa);
 	if (last)
 		thread_end(t);
 	return _URC_NO_REASON;
@@ -108,10 +121,10 @@ _Noreturn void cancel_unwind(struct task *t)
 		unwinder.forced_unwind(&ext->exception, stop, t);
 	/* No unwinder, or a frame that it cannot pass: C's handlers at least. */
 	if (ext->frames != NULL) {
-		run_buffers(ext, (uintptr_t)ext->frames);
+		run_buffers(t, order_of(t, (uintptr_t)ext->frames));
 		jump_to(ext->frames);
 	}
-	run_buffers(ext, UINTPTR_MAX);
+	run_buffers(t, UINTPTR_MAX);
 	thread_end(t);
 }
 
@@ -231,11 +244,7 @@ void cleanup_pop(struct task *t, struct _pthread_cleanup_buffer *b)
  * nothing behind. */
 void cleanup_jump(struct task *t, uintptr_t sp)
 {
-	void *low;
-	size_t size, guard;
-
-	task_get_stack(t, &low, &size, &guard); /* of main it tells 0 */
-	run_list(&task_ext(t)->buffers, sp, (uintptr_t)low + size);
+	run_list(t, &task_ext(t)->buffers, order_of(t, sp));
 }
 
 EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b,

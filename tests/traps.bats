@@ -112,6 +112,11 @@ same_everywhere() {
 	everywhere cxx cancel-unwinds
 }
 
+@test "so does a cancel in a handler, whose stack lies above the thread's" {
+	requires "${CXX:-c++}"
+	everywhere cxx cancel-on-signal-stack
+}
+
 # --- libraries loaded later -------------------------------------------------------------------
 
 @test "threads find their part of a library that was loaded while they waited" {

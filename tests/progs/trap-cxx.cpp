@@ -14,8 +14,10 @@
 #include <mutex>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdexcept>
 #include <string>
+#include <sys/mman.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -282,6 +284,60 @@ static void cancel_unwinds()
 	mutex.unlock();
 }
 
+static constexpr size_t STACK_SIZE = 1 << 18;
+static std::atomic<bool> has_stack;
+
+static void cancelled_in_handler(int)
+{
+	Guard guard{&n_destroyed};
+
+	pthread_cancel(pthread_self());
+	pthread_testcancel();
+}
+
+// In the lower half of the memory; the signal stack is in the upper, above all its frames.
+static void *takes_signal(void *memory)
+{
+	Guard guard{&n_destroyed};
+	stack_t stack{};
+
+	stack.ss_sp = static_cast<char *>(memory) + STACK_SIZE;
+	stack.ss_size = STACK_SIZE;
+	CHECK(sigaltstack(&stack, nullptr) == 0);
+	has_stack = true;
+	for (;;)
+		pause();
+}
+
+static void cancel_on_signal_stack()
+{
+	struct sigaction action {
+	};
+	pthread_attr_t attr;
+
+	action.sa_handler = cancelled_in_handler;
+	action.sa_flags = SA_ONSTACK;
+	CHECK(sigaction(SIGUSR1, &action, nullptr) == 0);
+	CHECK(pthread_attr_init(&attr) == 0);
+	for (int i = 1; i <= 5; i++) {
+		void *memory = mmap(nullptr, 2 * STACK_SIZE, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		pthread_t thread;
+		void *result;
+
+		CHECK(memory != MAP_FAILED);
+		has_stack = false;
+		CHECK(pthread_attr_setstack(&attr, memory, STACK_SIZE) == 0);
+		CHECK(pthread_create(&thread, &attr, takes_signal, memory) == 0);
+		while (!has_stack)
+			sched_yield();
+		CHECK(pthread_kill(thread, SIGUSR1) == 0);
+		CHECK(pthread_join(thread, &result) == 0);
+		CHECK(result == PTHREAD_CANCELED && n_destroyed == 2 * i);
+		CHECK(munmap(memory, 2 * STACK_SIZE) == 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct {
@@ -293,6 +349,7 @@ int main(int argc, char **argv)
 	    {"uncaught", uncaught},
 	    {"exit-unwinds", exit_unwinds},
 	    {"cancel-unwinds", cancel_unwinds},
+	    {"cancel-on-signal-stack", cancel_on_signal_stack},
 	};
 
 	for (const auto &c : cases)
