@@ -38,16 +38,19 @@ __attribute__((used)) static void save_mask(ucontext_t *uc)
 		uc->uc_sigmask.__val[0] = signal_get_mask(t);
 }
 
-/* What it lets through is handled before this returns. */
+/* What it lets through is handled before this returns.  Who goes on in another context may have
+ * coroutines on its own stack: see jump.c. */
 static void load_mask(uint64_t mask)
 {
 	struct task *t = task_self();
 	sigset_t set = {{mask}};
 
-	if (t == NULL)
+	if (t == NULL) {
 		real.sigprocmask(SIG_SETMASK, &set, NULL);
-	else
-		signal_set_mask(t, mask);
+		return;
+	}
+	task_keep_stack(t);
+	signal_set_mask(t, mask);
 }
 
 __attribute__((used)) static void swap_masks(ucontext_t *from, const ucontext_t *to)

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * jump.c: longjmp out of a signal handler.
+ * jump.c: longjmp out of a signal handler, and between coroutines.
  *
  * libc's sigsetjmp saved the kernel thread's mask, which is a worker's and says nothing of
  * the task's.  What a jump must put back is the task's mask from before the handlers that
  * it leaves: the runtime keeps that with each handler that runs.
+ *
+ * Who jumps may have coroutines, and their stacks may lie in the thread's own: in an array of
+ * some frame, or below frames that it came back to.  Such a thread keeps all of its stack.
  */
 #include <setjmp.h>
 
@@ -38,6 +41,7 @@ static struct __jmp_buf_tag *leave_handlers(struct __jmp_buf_tag *env,
 	if (t == NULL)
 		return env;
 	cleanup_jump(t, stack_pointer_of(env));
+	task_keep_stack(t);
 	if (!env->__mask_was_saved) {
 		signal_leave_handlers(t, stack_pointer_of(env), NULL);
 		return env;

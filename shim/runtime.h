@@ -112,6 +112,8 @@ struct task {
 	/* Its slot is not used again: it forked, and this is the child, where it ends on its own
 	 * stack; or task_keep_tcb().  Owner only. */
 	bool keeps_slot;
+	/* It has jumped: see shrink.c.  Owner; sysmon while that is parked. */
+	bool keeps_stack;
 	bool is_main;
 	/* Main: bound only while the runtime rests.  Written by itself, by sysmon before, and
 	 * under rest_lock. */

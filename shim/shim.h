@@ -341,6 +341,9 @@ char *task_name(struct task *t);           /* 16 bytes */
 bool task_has_stack(const struct task *t); /* a slot's, or the program's own */
 void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guard);
 
+/* t's stack may hold what is in use below its stack pointer: it is never shrunk. */
+void task_keep_stack(struct task *t);
+
 /* Counts a spinlock held: the holder is not preempted (trap 8). */
 void task_hold_spin(struct task *t, int delta);
 

@@ -7,6 +7,10 @@
  * sysmon makes a parked task its own for that time as a switch does (enum park_state): the
  * park word says RUNNING, so who wakes it meanwhile leaves WOKEN there, and sysmon then owes
  * it the push.
+ *
+ * Nothing is in use below the stack pointer of who only calls and returns.  Who has jumped may
+ * have coroutines there, and its stack is left alone: interpose/jump.c.  (Those that a program
+ * switches by instructions of its own, on stacks inside its thread's, nobody knows of.)
  */
 #include <sys/mman.h>
 
@@ -51,7 +55,8 @@ static void shrink(struct task *t, uint64_t before)
 	left = t->left_tsc;
 	/* In a handler it may stand on an alternate stack that lies in its own, and what was
 	 * interrupted below. */
-	if (!bound && left <= before && t->handlers == NULL && is_on_slot(t)) {
+	if (!bound && left <= before && t->handlers == NULL && !t->keeps_stack &&
+	    is_on_slot(t)) {
 		give_back(t);
 		t->shrunk_tsc = left;
 	}

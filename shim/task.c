@@ -51,7 +51,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	t->result = NULL;
 	store_relaxed(&t->bound, false);
 	store_relaxed(&t->rests, false);
-	t->keeps_slot = t->is_main = false;
+	t->keeps_slot = t->keeps_stack = t->is_main = false;
 	t->cpu_before = 0;
 	store_relaxed(&t->kernel_tid, 0);
 	t->cancel_point = t->cancel_anywhere = t->at_wait = false;
@@ -769,6 +769,11 @@ void task_get_stack(const struct task *t, void **low, size_t *size, size_t *guar
 	*low = t->stack_low;
 	*size = t->stack_size;
 	*guard = t->guard_size;
+}
+
+void task_keep_stack(struct task *t)
+{
+	t->keeps_stack = true;
 }
 
 void task_catch_up(struct task *t)

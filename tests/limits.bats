@@ -157,6 +157,11 @@ few_tries_in_vain() {
 	at_procs 1 2 8 -- green "$BATS_FILE_TMPDIR/stacks" parked-shrink
 }
 
+@test "but all of it where its coroutines may have their stacks there" {
+	native "$BATS_FILE_TMPDIR/stacks" coroutines
+	PGREEN_SHAKE=preempt at_procs 1 2 -- green "$BATS_FILE_TMPDIR/stacks" coroutines
+}
+
 @test "RLIMIT_STACK is the default size" {
 	local kib
 	for kib in 256 8192 unlimited; do

@@ -2,6 +2,7 @@
 /*
  * stacks.c CASE: threads' stacks: as large as asked, where they say they are, and guarded.
  */
+#include <dlfcn.h>
 #include <limits.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -9,6 +10,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <ucontext.h>
 
 #include "check.h"
 
@@ -397,6 +399,100 @@ static void parked_shrink(void)
 		join(threads[i]);
 }
 
+/* --- coroutines whose stacks lie in their thread's own ------------------------------------ */
+
+static void wait_long(void)
+{
+	for (int i = 0; i < 20; i++)
+		sleep_ms(10);
+}
+
+static __thread ucontext_t resumer, coroutine;
+
+static void wait_and_resume(void)
+{
+	wait_long();
+	swapcontext(&coroutine, &resumer);
+}
+
+/* Its frame lies below the coroutine's stack. */
+static __attribute__((noinline)) void resume(char *stack, size_t size)
+{
+	volatile int kept[2000];
+
+	for (int i = 0; i < 2000; i++)
+		kept[i] = i;
+	CHECK(getcontext(&coroutine) == 0);
+	coroutine.uc_stack.ss_sp = stack;
+	coroutine.uc_stack.ss_size = size;
+	makecontext(&coroutine, wait_and_resume, 0);
+	CHECK(swapcontext(&resumer, &coroutine) == 0);
+	for (int i = 0; i < 2000; i++)
+		CHECK(kept[i] == i);
+}
+
+static void *run_coroutine(void *arg)
+{
+	char stack[65536];
+
+	resume(stack, sizeof(stack));
+	return arg;
+}
+
+static __thread jmp_buf above, below;
+/* Not by its name, which a fortified program calls another function by: that lets nobody jump
+ * down. */
+static void (*jump)(jmp_buf, int);
+
+static __attribute__((noinline)) void stay_below(void)
+{
+	volatile int kept[2000];
+
+	for (int i = 0; i < 2000; i++)
+		kept[i] = i;
+	if (setjmp(below) == 0)
+		jump(above, 1);
+	for (int i = 0; i < 2000; i++)
+		CHECK(kept[i] == i);
+	jump(above, 2);
+}
+
+static __attribute__((noinline)) void leave_room(void)
+{
+	volatile char room[65536];
+
+	room[0] = room[sizeof(room) - 1] = 1;
+	stay_below();
+	CHECK(room[0] == 1);
+}
+
+/* Comes back from a frame that it goes to again. */
+static void *run_carved(void *arg)
+{
+	switch (setjmp(above)) {
+	case 0:
+		leave_room();
+		CHECK(false);
+		break;
+	case 1:
+		wait_long();
+		jump(below, 1);
+	}
+	return arg;
+}
+
+static void coroutines(void)
+{
+	pthread_t threads[8];
+
+	jump = (void (*)(jmp_buf, int))dlsym(RTLD_DEFAULT, "longjmp");
+	CHECK(jump != NULL);
+	for (int i = 0; i < 8; i++)
+		threads[i] = start(i % 2 ? run_coroutine : run_carved, NULL);
+	for (int i = 0; i < 8; i++)
+		join(threads[i]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct test_case cases[] = {
@@ -410,6 +506,7 @@ int main(int argc, char **argv)
 	    {"default-changed", default_changed},
 	    {"given-back", given_back},
 	    {"parked-shrink", parked_shrink},
+	    {"coroutines", coroutines},
 	};
 
 	return run_case(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
