@@ -473,6 +473,20 @@ int thread_kill_tid(int tid, int sig)
 	return sig == 0 ? 0 : (int)send_signal(t, sig, SI_TKILL);
 }
 
+int thread_queue_tid(struct task *self, int tid, int sig, const siginfo_t *asked)
+{
+	struct task *t = task_of_tid(tid);
+	siginfo_t info = *asked;
+
+	info.si_signo = sig;
+	/* As the kernel: what it says itself, or tgkill() does, only of oneself. */
+	if ((info.si_code >= 0 || info.si_code == SI_TKILL) && t != self)
+		return -EPERM;
+	if (t == NULL)
+		return -ESRCH;
+	return sig == 0 || is_internal(sig) ? 0 : (int)send_info(t, &info);
+}
+
 EXPORT int tgkill(pid_t process, pid_t tid, int sig)
 {
 	if (task_self() == NULL || process != getpid())

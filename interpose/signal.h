@@ -16,6 +16,9 @@ struct task;
  * or a kernel thread's that is nobody's.  0, or -E.  Sig 0 only asks. */
 int thread_kill_tid(int tid, int sig);
 
+/* The same of a task's id, as rt_tgsigqueueinfo does. */
+int thread_queue_tid(struct task *self, int tid, int sig, const siginfo_t *asked);
+
 /* The kernel has been made to send sig, with this result, perhaps to this process: if the
  * caller does not block it, it is delivered before this returns the result. */
 long signal_sent(struct task *t, int sig, long r);

@@ -357,6 +357,15 @@ static long call_kill(struct task *t, int tgid, int tid, int sig, long nr,
 	return call_kernel(t, nr, false, a);
 }
 
+static long call_queue(struct task *t, const long a[6])
+{
+	int tid = (int)a[1];
+
+	if (a[0] == getpid() && (tid >= FIRST_TASK_TID || task_of_tid(tid) != NULL))
+		return thread_queue_tid(t, tid, (int)a[2], (const siginfo_t *)a[3]);
+	return call_kernel(t, SYS_rt_tgsigqueueinfo, false, a);
+}
+
 static long call_sigmask(struct task *t, int how, const uint64_t *set, uint64_t *old)
 {
 	uint64_t before = signal_get_mask(t), mask = before;
@@ -422,6 +431,10 @@ static long call(struct task *t, long nr, const long a[6])
 		return call_kill(t, 0, (int)a[0], (int)a[1], nr, a);
 	case SYS_tgkill:
 		return call_kill(t, (int)a[0], (int)a[1], (int)a[2], nr, a);
+	case SYS_rt_tgsigqueueinfo:
+		return call_queue(t, a);
+	case SYS_sigaltstack: /* the worker has its own */
+		return signal_altstack(t, (const stack_t *)a[0], (stack_t *)a[1]);
 	case SYS_kill:
 		return kill((pid_t)a[0], (int)a[1]) == 0 ? 0 : -errno;
 	case SYS_rt_sigqueueinfo:

@@ -207,7 +207,7 @@ everywhere() {
 }
 
 @test "syscall() speaks for the thread: its id, its signals, its mask, its end" {
-	everywhere futex identity kills masks ends
+	everywhere futex identity kills masks queues signal-stacks ends
 }
 
 @test "a call by syscall() that blocks blocks its thread alone" {

@@ -525,6 +525,64 @@ static void kills(void)
 	CHECK(errno == ESRCH);
 }
 
+static void *queue_to_myself(void *arg)
+{
+	siginfo_t info = {.si_code = SI_QUEUE}, got;
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
+	info.si_value.sival_int = 4711;
+	CHECK(syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGUSR1, &info) == 0);
+	CHECK(sigwaitinfo(&set, &got) == SIGUSR1);
+	CHECK(got.si_code == SI_QUEUE && got.si_value.sival_int == 4711);
+	info.si_code = SI_USER;
+	CHECK(syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGUSR1, &info) == 0);
+	CHECK(sigwaitinfo(&set, &got) == SIGUSR1 && got.si_code == SI_USER);
+	*(_Atomic int *)arg = gettid();
+	CHECK(sigwaitinfo(&set, &got) == SIGUSR1 && got.si_code == SI_QUEUE);
+	return arg;
+}
+
+static void queues(void)
+{
+	siginfo_t info = {.si_code = SI_USER};
+	static _Atomic int tid;
+	pthread_t thread = start(queue_to_myself, (void *)&tid);
+
+	while (tid == 0)
+		sleep_ms(1);
+	FAILS(syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, SIGUSR1, &info), EPERM);
+	info.si_code = SI_QUEUE;
+	CHECK(syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, 0, &info) == 0);
+	FAILS(syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, 99, &info), EINVAL);
+	CHECK(syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, SIGUSR1, &info) == 0);
+	join(thread);
+}
+
+static void *use_signal_stack(void *arg)
+{
+	static _Thread_local char memory[65536];
+	stack_t stack = {.ss_sp = memory, .ss_size = sizeof(memory)}, old = {0};
+
+	CHECK(syscall(SYS_sigaltstack, NULL, &old) == 0 && old.ss_flags == SS_DISABLE);
+	CHECK(syscall(SYS_sigaltstack, &stack, &old) == 0);
+	sched_yield();
+	CHECK(sigaltstack(NULL, &old) == 0 && old.ss_sp == memory);
+	return arg;
+}
+
+static void signal_stacks(void)
+{
+	pthread_t threads[8];
+
+	for (int i = 0; i < 8; i++)
+		threads[i] = start(use_signal_stack, NULL);
+	for (int i = 0; i < 8; i++)
+		join(threads[i]);
+}
+
 static void masks(void)
 {
 	uint64_t usr1 = 1ULL << (SIGUSR1 - 1), old = 0;
@@ -611,6 +669,8 @@ int main(int argc, char **argv)
 	    {"identity", identity},
 	    {"kills", kills},
 	    {"masks", masks},
+	    {"queues", queues},
+	    {"signal-stacks", signal_stacks},
 	    {"ends", ends},
 	    {"blocks", blocks},
 	};
