@@ -1343,16 +1343,8 @@ int signal_wait(struct task *t, uint64_t set, siginfo_t *info, ns_t deadline)
 
 void signal_leave_waits(struct task *t)
 {
-	uint64_t set = load_relaxed(&t->sigwait);
-
 	t->by_handlers = false;
-	if (set == 0)
-		return;
-	store_relaxed(&t->sigwait, 0);
-	/* As signal_wait() has; one that was bound meanwhile stays counted, which does no
-	 * harm. */
-	if (!is_bound(t))
-		count_waited(set, -1);
+	end_wait(t);
 }
 
 int signal_suspend(struct task *t, uint64_t mask)

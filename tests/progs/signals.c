@@ -420,16 +420,6 @@ static void test_jump(void)
 static void *park_on_sem(void *arg);
 static sem_t sem;
 
-static void be_sent(int sig)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0)
-		_exit(kill(getppid(), sig) == 0 ? 0 : 1);
-	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
-}
-
 /* All threads block it, one since it jumped out of a handler: it does not end the process. */
 static void test_jump_masked(void)
 {
@@ -1675,15 +1665,6 @@ static void test_ticks(void)
 	expect_ticks(ITIMER_PROF, SIGPROF, 2, take_turns_with_ticks);
 }
 
-static void compute_until(long long end)
-{
-	struct timespec ts;
-
-	do
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-	while (ts.tv_sec * 1000000LL + ts.tv_nsec / 1000 < end);
-}
-
 static void *park(void *arg)
 {
 	CHECK(sem_wait(arg) == 0);
@@ -1727,14 +1708,6 @@ static void count_expiry(int sig, siginfo_t *info, void *context)
 	(void)context;
 	CHECK(info->si_code == SI_TIMER && info->si_value.sival_ptr == expected);
 	++*expected;
-}
-
-static long long now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
 }
 
 /* A timer of timer_create(), disarmed or deleted long after it expired or just then: its handler
