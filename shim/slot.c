@@ -359,6 +359,8 @@ void slot_fork_child(struct task *mine)
 		struct slot_class *k = &pool.classes[c];
 		k->free = k->free_clean = NULL;
 		k->n_dirty = 0;
+		/* Another thread may have been about to change them. */
+		k->fresh = k->fresh_end = NULL;
 	}
 	/* Another task's TCB is not used again: what it held of libc's is lost, as the
 	 * stacks of a native parent's threads are. */
