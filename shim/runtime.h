@@ -550,7 +550,7 @@ void uring_fork_child(void);
  * -ENOMEM when there is no memory. */
 int worker_init_self(struct worker *w);
 
-/* Starts w's kernel thread in entry(w), with the mask of workers. */
+/* Starts w's kernel thread in entry(w), with all signals blocked. */
 bool worker_spawn(struct worker *w, void (*entry)(void *));
 
 /* Starts a kernel thread for t alone, which is bound from the beginning and inherits what

@@ -98,9 +98,10 @@ bool worker_spawn(struct worker *w, void (*entry)(void *))
 	w->in_runtime = 1;
 	w->after = AFTER_NOTHING;
 	w->robust_list[0] = w->robust_list[1] = w->robust_list[2] = NULL;
-	/* A worker inherits its mask; a caller may be in the middle of changing its own. */
-	uint64_t old;
-	sys_sigmask(SIG_SETMASK, &worker_sigmask, &old);
+	/* It inherits the mask, and sets its own when it can handle what comes; the caller may be
+	 * in the middle of changing its own, or sysmon, whose wake shall end its next sleep. */
+	uint64_t all = ~0ULL, old;
+	sys_sigmask(SIG_SETMASK, &all, &old);
 	long tid = clone_thread(flags, w->stack_top, (int *)&w->tid,
 				(int *)&w->kernel_tid, w->self.tcb, entry, w);
 	sys_sigmask(SIG_SETMASK, &old, NULL);
