@@ -1100,6 +1100,9 @@ _Noreturn void worker_loop(struct worker *w)
 		uint64_t tsc = __builtin_ia32_rdtsc();
 		charge(w, &w->self, tsc);
 		run(w, p, t, false, tsc);
+		/* Pairs with park_rouse(): it finds t here, or runtime_leave() its attention.  From
+		 * task to task finish_switch() is in between, with a lock or a swap. */
+		fence_seq_cst();
 		switch_to(&w->self.sp, t->sp, t->tcb);
 		finish_switch(w);
 		if (w->owned) /* by the task that has just ended */
