@@ -147,7 +147,8 @@ static void become_sysmon(struct task *t)
 	w->left = t;
 	w->self.sp = switch_prepare(w->stack_top, start_sysmon, w);
 	switch_to(&t->sp, w->self.sp, w->self.tcb);
-	/* On a worker now, from its loop. */
+	/* On a worker now; from its loop, or after a task that an adopted thread created. */
+	finish_switch(load_relaxed(&t->worker));
 	store_relaxed(&t->worker->in_runtime, 0);
 }
 

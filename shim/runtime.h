@@ -448,6 +448,9 @@ static inline bool proc_has_work(struct proc *p)
  * runnable.  For AFTER_PARK the waker is told by the park word. */
 void sched_leave(struct task *t, enum after_switch after);
 
+/* Does what the task that w was left by wanted done.  On the new context, inside the runtime. */
+void finish_switch(struct worker *w);
+
 /* Parks until the park word says WOKEN; resets it.  deadline only matters to bound tasks,
  * for whom it returns false when it passed. */
 bool sched_park(struct task *t, ns_t deadline);

@@ -302,8 +302,7 @@ void ready(struct task *t)
 
 /* --- switching --------------------------------------------------------------------- */
 
-/* Does what the task that was left wanted done.  On the new context, inside the runtime. */
-static void finish_switch(struct worker *w)
+void finish_switch(struct worker *w)
 {
 	struct task *t = w->left;
 	enum after_switch after = w->after;
