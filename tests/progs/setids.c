@@ -227,12 +227,11 @@ static void *drop_all(void *arg)
 	CHECK(setresgid(1234, 1234, 1234) == 0);
 	CHECK(setresuid(1234, 1234, 1234) == 0);
 	id_now = 1234;
-	check_everywhere("Gid:", 1234, 1234, 1234);
-	check_everywhere("Uid:", 1234, 1234, 1234);
 	return arg;
 }
 
-/* When the call is over libc's own threads have them too, and what those start. */
+/* When the call is over libc's own threads have them too, and what those start.  (A thread that
+ * is just ending libc passes by.) */
 static void test_notify(void)
 {
 	struct sigevent event = {.sigev_notify = SIGEV_THREAD,
