@@ -106,8 +106,12 @@ static void exit_main_first(void)
 	pthread_exit((void *)3);
 }
 
+static _Atomic bool main_has_said;
+
 static void *outlive_main(void *arg)
 {
+	while (!main_has_said)
+		sleep_ms(1);
 	sleep_ms(20);
 	CHECK_OK(pthread_mutex_lock(&mutex));
 	printf("thread ends\n");
@@ -125,6 +129,7 @@ static void last_thread(void)
 		CHECK_OK(pthread_detach(threads[i]));
 	}
 	printf("main ends\n");
+	main_has_said = true;
 	pthread_exit((void *)1);
 }
 
