@@ -32,11 +32,12 @@ static void shells_fork_child(void);
 
 static void in_child(void)
 {
+	/* Its lock is taken where threads are native as well. */
+	popen_fork_child();
 	if (self_task == NULL)
 		return;
 	fork_child();
 	inlined_fork_child();
-	popen_fork_child();
 	sched_fork_child();
 	shells_fork_child();
 }
@@ -88,8 +89,9 @@ static int exec_begin(struct task *t)
 {
 	task_hold_spin(t, 1);
 	preempt_hold(true);
+	int n = signal_show_pending(t);
 	signal_expose_mask(t);
-	return signal_show_pending(t);
+	return n;
 }
 
 static int exec_failed(struct task *t, int n_pending)

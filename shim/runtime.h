@@ -155,7 +155,8 @@ struct task {
 	/* signals: see signal.c */
 	_Atomic uint64_t sigmask; /* owner writes, all read */
 	_Atomic uint64_t sigwait; /* what sigwait() waits for; owner writes */
-	uint64_t sigwait_counted; /* that, if sysmon takes it for the task; owner only */
+	uint64_t
+	    sigwait_counted; /* that, if sysmon takes it for the task, else 0; owner only */
 	struct pending_signals pending;
 	_Atomic uint64_t raised; /* by its writes, not in pending yet; owner only */
 	void

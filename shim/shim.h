@@ -493,7 +493,7 @@ void preempt_hold(bool hold);
 void signal_expose_mask(struct task *t);
 void signal_hide_mask(struct task *t);
 
-/* Around exec, with the mask exposed: what t blocks, and is pending for t and the process with
+/* Around exec, before the mask is exposed: what t blocks, and is pending for t and the process with
  * us, is pending for the kernel thread too, where the new program finds it.  Returns how many,
  * to be hidden again when exec has failed. */
 int signal_show_pending(struct task *t);

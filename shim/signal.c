@@ -467,6 +467,7 @@ static void end_wait(struct task *t)
 	store_relaxed(&t->sigwait, 0);
 	signals_lock();
 	count_waited_locked(t->sigwait_counted, -1);
+	t->sigwait_counted = 0;
 	signals_unlock();
 	/* What it was told about but did not come to is somebody else's now. */
 	if (load_acquire(&process_pending.set) & set)
@@ -555,6 +556,18 @@ static bool is_dropped_locked(int sig)
 	       (h == (void *)SIG_DFL && (IGNORED_BY_DEFAULT & SIG_BIT(sig)));
 }
 
+/* Adds it to what is pending for t, unless that has ended: then nobody would ever take it. */
+static int add_for_task_locked(struct task *t, const siginfo_t *info)
+{
+	int r = add_locked(&t->pending, info);
+
+	/* Pairs with signal_task_end(). */
+	fence_seq_cst();
+	if (load_relaxed(&t->life) != TASK_LIVE)
+		drop_locked(&t->pending, ~0ULL);
+	return r;
+}
+
 int signal_post(struct task *t, const siginfo_t *info)
 {
 	uint64_t bit = SIG_BIT(info->si_signo);
@@ -564,11 +577,7 @@ int signal_post(struct task *t, const siginfo_t *info)
 	bool waits = load_relaxed(&t->sigwait) & bit;
 	bool open = waits || !(load_relaxed(&t->sigmask) & bit);
 	if (!open || waits || !is_dropped_locked(info->si_signo))
-		r = add_locked(&t->pending, info);
-	/* Pairs with signal_task_end(). */
-	fence_seq_cst();
-	if (load_relaxed(&t->life) == TASK_DONE)
-		drop_locked(&t->pending, ~0ULL);
+		r = add_for_task_locked(t, info);
 	signals_unlock();
 	if (r == 0 && open)
 		notice_from_outside(t);
@@ -632,7 +641,7 @@ static bool route_tick(uint64_t bit)
 		return false;
 	signals_lock();
 	if (take_locked(&process_pending, bit, &info) != 0)
-		add_locked(&t->pending, &info);
+		add_for_task_locked(t, &info);
 	signals_unlock();
 	notice(t);
 	return true;
@@ -725,8 +734,11 @@ void signal_settle_mains(struct task *t)
 
 void signal_settle_own(struct task *t)
 {
-	uint64_t mains = t->is_main ? 0 : ~load_relaxed(&task_main()->sigmask);
+	struct task *main_task = task_main();
+	uint64_t mains = 0;
 
+	if (!t->is_main && load_acquire(&main_task->life) == TASK_LIVE)
+		mains = ~load_relaxed(&main_task->sigmask);
 	settle(t, handled_signals() & ~load_relaxed(&t->sigmask) & ~mains);
 }
 
@@ -1398,9 +1410,11 @@ static int show_locked(const struct pending_signals *p, uint64_t mask, int tid,
 
 int signal_show_pending(struct task *t)
 {
-	uint64_t mask = load_relaxed(&t->sigmask), there = 0;
+	uint64_t mask = load_relaxed(&t->sigmask), all = ~0ULL, there = 0;
 	int tid = (int)sys(SYS_gettid);
 
+	/* A worker leaves some open that the task blocks; and a handler must not meet the lock. */
+	sys_sigmask(SIG_SETMASK, &all, NULL);
 	collect_raised(t);
 	signals_lock();
 	sys(SYS_rt_sigpending, &there, KERNEL_SIGSET_SIZE);
@@ -1425,8 +1439,10 @@ void signal_hide_pending(struct task *t, int n)
 
 void signal_init(struct task *main_task)
 {
-	uint64_t mask;
+	uint64_t all = ~0ULL, mask;
 
+	/* From the first that is installed on: main has no worker yet that could be asked. */
+	sys_sigmask(SIG_SETMASK, &all, &mask);
 	for (int sig = 1; sig < N_SIGNALS; sig++) {
 		if (sig == SIG_PREEMPT || sig == SIG_SETXID)
 			continue;
@@ -1437,7 +1453,7 @@ void signal_init(struct task *main_task)
 	sys(SYS_sigaltstack, 0, &main_task->altstack);
 	if (main_task->altstack.ss_flags & SS_DISABLE)
 		main_task->altstack = (stack_t){0};
-	sys_sigmask(SIG_SETMASK, &worker_sigmask, &mask);
+	sys_sigmask(SIG_SETMASK, &worker_sigmask, NULL);
 	store_relaxed(&main_task->sigmask, mask & ~OURS);
 	signals_lock();
 	memset(classes, 0, sizeof(classes));

@@ -72,6 +72,7 @@ static void begin_life(struct task *t, const struct task_spec *spec)
 	store_relaxed(&t->was_cut, false);
 	t->by_handlers = t->eintr_wanted = false;
 	store_relaxed(&t->sigwait, 0);
+	t->sigwait_counted = 0;
 	store_relaxed(&t->sigmask, spec->sigmask);
 	store_relaxed(&t->pending.set, 0);
 	t->pending.queue = NULL;
@@ -236,6 +237,8 @@ static void bind_here(struct task *t)
 	setid_inherit(w);
 	store_relaxed(&w->current, t);
 	store_relaxed(&w->in_runtime, 0);
+	store_relaxed(&w->asked,
+		      0); /* what came for its last thread perhaps met no task */
 	store_relaxed(&w->apart, false);
 	w->owned = true;
 	/* Pairs with is_bound(). */

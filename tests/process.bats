@@ -77,6 +77,10 @@ everywhere() {
 	everywhere processes exec-ways
 }
 
+@test "a signal to the process may come in the middle of an exec" {
+	everywhere processes exec-signalled
+}
+
 @test "a signal or cancel comes through while another thread's exec fails" {
 	everywhere processes exec-fails
 }

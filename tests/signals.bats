@@ -198,6 +198,10 @@ everywhere() {
 	everywhere early-timers
 }
 
+@test "signals may come while the first thread is created" {
+	everywhere first-thread
+}
+
 @test "SIGCHLD of twenty children" {
 	everywhere children
 }

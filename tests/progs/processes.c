@@ -576,6 +576,52 @@ static void *exec_in_vain(void *arg)
 	return arg;
 }
 
+static _Atomic int n_under_exec;
+
+static void count_under_exec(int sig)
+{
+	(void)sig;
+	n_under_exec++;
+}
+
+static void *exec_with_open_mask(void *arg)
+{
+	char *argv[] = {"x", NULL};
+
+	while (!exec_ends)
+		FAILS(execv("/nonexistent", argv), ENOENT);
+	return arg;
+}
+
+/* A process signal may come at any moment of an exec, which has others to pass on. */
+static void test_exec_signalled(void)
+{
+	struct sigaction act = {.sa_handler = count_under_exec, .sa_flags = SA_RESTART};
+	pid_t parent = getpid(), pid;
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+	for (int i = 0; i < 100; i++)
+		CHECK(sigqueue(parent, SIGRTMIN, (union sigval){0}) == 0);
+	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
+	pthread_t thread = start(exec_with_open_mask, NULL);
+	pid = fork();
+	if (pid == 0)
+		for (;;) {
+			if (getppid() != parent || kill(parent, SIGUSR1) != 0)
+				_exit(0);
+			usleep(100);
+		}
+	for (long long end = now_ms() + 2000; now_ms() < end || n_under_exec == 0;)
+		sleep_ms(1);
+	exec_ends = true;
+	join(thread);
+	CHECK(kill(pid, SIGKILL) == 0);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
 /* Who waits in the kernel is reached by a signal, or a cancel, also when an exec of another
  * thread is about to fail. */
 static void test_exec_fails(void)
@@ -846,6 +892,7 @@ int main(int argc, char **argv)
 	    {"exec", test_exec},
 	    {"exec-ways", test_exec_ways},
 	    {"exec-fails", test_exec_fails},
+	    {"exec-signalled", test_exec_signalled},
 	    {"exec-pending", test_exec_pending},
 	    {"exec-by-number", test_exec_by_number},
 	    {"spawn", test_spawn},

@@ -337,6 +337,30 @@ static void be_sent(int sig)
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
+/* Signals come all the time while the first thread is created. */
+static void test_first_thread(void)
+{
+	handle(SIGUSR1, note, SA_RESTART);
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+		int status;
+
+		if (pid == 0) {
+			pid_t parent = getpid();
+			if (fork() == 0) {
+				while (getppid() == parent && kill(parent, SIGUSR1) == 0)
+					usleep(10);
+				_exit(0);
+			}
+			while (n_handled == 0)
+				;
+			become_threaded();
+			_exit(0);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	}
+}
+
 static _Atomic int n_blocked;
 
 static void block_usr2(int sig, siginfo_t *info, void *context)
@@ -2208,6 +2232,7 @@ int main(int argc, char **argv)
 	    {"disarm-posix", test_disarm_posix},
 	    {"early-timers", test_early_timers},
 	    {"children", test_children},
+	    {"first-thread", test_first_thread},
 	    {"default", test_default},
 	    {"stop", test_stop},
 	    {"old", test_old},
