@@ -31,6 +31,8 @@ enum {
 	 * late: what computes is hardly more than told of the end of its time slice. */
 	SLEEP_CALM_NS = 1500000,
 	TICKS_BEFORE_CALM = 1000,
+	REST_AGAIN_NS =
+	    20000000,    /* it is called back from rest 50 times a second at most */
 	STAY_TICKS = 40, /* of that length: it is called back 50 times a second at most */
 	SLEEP_IDLE_NS = 25000000,  /* while every processor is idle */
 	SLEEP_REST_NS = 500000000, /* when that goes on: there is memory to give back */
@@ -516,9 +518,12 @@ static bool remind_worker(struct worker *w)
 		preempt_worker(w);
 		return true;
 	}
+	/* An adopted one's TCB may be gone, with the thread. */
 	if (t != NULL)
-		urgent = ATTEND_SIGNAL | ATTEND_ASK |
-			 (libc_in_cancel_point(t->tcb) ? ATTEND_CANCEL : 0);
+		urgent =
+		    ATTEND_SIGNAL | ATTEND_ASK |
+		    (!task_is_adopted(t) && libc_in_cancel_point(t->tcb) ? ATTEND_CANCEL
+									 : 0);
 	if (urgent == 0 || !(load_relaxed(&t->attention) & urgent))
 		return false;
 	preempt_worker(w);
@@ -672,16 +677,16 @@ static ns_t calm_sleep(ns_t now)
  * Whether sysmon may rest, since all processors are idle: whoever takes one calls it back, or
  * a timer or descriptor that comes due while that computes would wait until it wakes by
  * itself.  On a server that is idle between any two requests each would pay for that: so when
- * it has just been called it is not called again, but sleeps no longer than beside busy ones.
+ * it has been called lately it is not called again, but sleeps no longer than beside busy ones.
  */
-static bool may_rest(bool was_called)
+static bool may_rest(bool called_lately)
 {
 	lock_acquire(&sched.lock);
 	bool idle =
 	    load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs);
 	if (idle)
 		store_relaxed(&sched.sysmon_sleep,
-			      was_called ? SYSMON_AWAY : SYSMON_RESTS);
+			      called_lately ? SYSMON_AWAY : SYSMON_RESTS);
 	lock_release(&sched.lock);
 	/* Pairs with sched_kick(): it sees that we are away, or we see the task. */
 	fence_seq_cst();
@@ -694,11 +699,11 @@ static bool may_rest(bool was_called)
 /* How long sysmon sleeps next.  It may be away for long only while no task queues, and
  * whoever queues one then calls it back: seldom, since it stays for a while. */
 static ns_t next_sleep(ns_t now, ns_t sleep, int idle_ticks, int calm_ticks,
-		       bool was_called, int *stay)
+		       bool called_lately, int *stay)
 {
 	if (load_relaxed(&sched.n_idle_procs) >= (uint32_t)load_relaxed(&sched.n_procs) &&
-	    may_rest(was_called))
-		return was_called                          ? SLEEP_MAX_NS
+	    may_rest(called_lately))
+		return called_lately                       ? SLEEP_MAX_NS
 		       : idle_ticks > TICKS_BEFORE_RESTING ? SLEEP_REST_NS
 							   : SLEEP_IDLE_NS;
 	if (idle_ticks == 0 || sched.shake != 0)
@@ -728,6 +733,7 @@ static ns_t next_sleep(ns_t now, ns_t sleep, int idle_ticks, int calm_ticks,
 _Noreturn void sysmon_loop(void)
 {
 	ns_t sleep = SLEEP_MIN_NS, trimmed = now_ns(), alone_since = NO_DEADLINE;
+	ns_t called = 0; /* back from its rest, the last time */
 	int idle_ticks = 0, calm_ticks = 0, stay = 0;
 	bool is_second = false; /* this look, right after another */
 
@@ -736,14 +742,15 @@ _Noreturn void sysmon_loop(void)
 		int slept = load_relaxed(&sched.sysmon_sleep);
 
 		signal_sleep(&ts);
-		bool was_called =
-		    load_relaxed(&sched.sysmon_sleep) != slept; /* called back */
+		bool was_called = load_relaxed(&sched.sysmon_sleep) != slept;
 		if (was_called && slept == SYSMON_AWAY)
 			stay = STAY_TICKS;
 		store_relaxed(&sched.sysmon_sleep, SYSMON_WATCHES);
 		signal_route();
 		rest_begin();
 		ns_t now = now_ns();
+		if (was_called && slept == SYSMON_RESTS)
+			called = now;
 		bool busy = retake(now);
 		busy |= stop_strays();
 		busy |= remind();
@@ -753,7 +760,8 @@ _Noreturn void sysmon_loop(void)
 		alone_since = rest_look(alone_since, now);
 		idle_ticks = busy ? 0 : idle_ticks + 1;
 		calm_ticks = busy || was_late ? 0 : calm_ticks + 1;
-		sleep = next_sleep(now, sleep, idle_ticks, calm_ticks, was_called, &stay);
+		sleep = next_sleep(now, sleep, idle_ticks, calm_ticks,
+				   now - called < REST_AGAIN_NS, &stay);
 		/* Calls may be short, and each look see another one: not twice running. */
 		is_second = look_again && !is_second;
 		look_again = false;
