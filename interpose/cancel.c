@@ -226,9 +226,14 @@ EXPORT void __pthread_unwind_next(__pthread_unwind_buf_t *buf)
 	cancel_unwind(t);
 }
 
+/* An adopted thread's unwinding is libc's, which looks at its own list. */
 void cleanup_push(struct task *t, struct _pthread_cleanup_buffer *b,
 		  void (*routine)(void *), void *arg)
 {
+	if (keeps_libcs(t)) {
+		real._pthread_cleanup_push(b, routine, arg);
+		return;
+	}
 	b->__routine = routine;
 	b->__arg = arg;
 	b->__prev = task_ext(t)->buffers;
@@ -237,7 +242,10 @@ void cleanup_push(struct task *t, struct _pthread_cleanup_buffer *b,
 
 void cleanup_pop(struct task *t, struct _pthread_cleanup_buffer *b)
 {
-	task_ext(t)->buffers = b->__prev;
+	if (keeps_libcs(t))
+		real._pthread_cleanup_pop(b, 0);
+	else
+		task_ext(t)->buffers = b->__prev;
 }
 
 /* As libc's own jump does (nptl/cleanup_compat.c): to another stack, such as a handler's, it leaves
@@ -250,23 +258,12 @@ void cleanup_jump(struct task *t, uintptr_t sp)
 EXPORT void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b,
 				  void (*routine)(void *), void *arg)
 {
-	struct task *t = task_self();
-
-	if (keeps_libcs(t))
-		real._pthread_cleanup_push(b, routine, arg);
-	else
-		cleanup_push(t, b, routine, arg);
+	cleanup_push(task_self(), b, routine, arg);
 }
 
 EXPORT void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int execute)
 {
-	struct task *t = task_self();
-
-	if (keeps_libcs(t)) {
-		real._pthread_cleanup_pop(b, execute);
-		return;
-	}
-	cleanup_pop(t, b);
+	cleanup_pop(task_self(), b);
 	if (execute)
 		b->__routine(b->__arg);
 }

@@ -24,8 +24,8 @@ struct cleanup_frame {
 		int mask_was_saved;
 	} jump;
 	struct cleanup_frame *outer;
-	void *unused;        /* libc's register_cancel writes it */
-	uintptr_t was_async; /* where libc's has its type */
+	void *unused;  /* libc's register_cancel writes it */
+	int was_async; /* where libc's has its type */
 	void *unused_too;
 };
 _Static_assert(sizeof(struct cleanup_frame) == sizeof(__pthread_unwind_buf_t),

@@ -63,6 +63,7 @@ everywhere() {
 
 @test "also those that main registered before the first thread" {
 	everywhere posix-cancel order-of-main
+	everywhere posix-cancel type-of-main
 }
 
 @test "a cancel acts once, and not on what has ended" {

@@ -647,6 +647,33 @@ static void check_main_order(void)
 	}
 }
 
+__attribute__((noinline)) static void fill_stack(void)
+{
+	volatile char garbage[4096];
+
+	for (size_t i = 0; i < sizeof(garbage); i++)
+		garbage[i] = -1;
+}
+
+__attribute__((noinline)) static void keep_type(void)
+{
+	int type;
+
+	pthread_cleanup_push_defer_np(note_order, (void *)1);
+	become_threaded();
+	pthread_cleanup_pop_restore_np(0);
+	CHECK_OK(pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type));
+	CHECK(type == PTHREAD_CANCEL_DEFERRED);
+}
+
+/* The cancel type that main had before the first thread is the one that it gets back, whatever was
+ * on the stack before. */
+static void test_type_of_main(void)
+{
+	fill_stack();
+	keep_type();
+}
+
 /* Of main, from before the first thread. */
 static void test_order_of_main(void)
 {
@@ -988,6 +1015,7 @@ int main(int argc, char **argv)
 	    {"async", test_async},
 	    {"order", test_order},
 	    {"order-of-main", test_order_of_main},
+	    {"type-of-main", test_type_of_main},
 	    {"end", test_end},
 	    {"join", test_join},
 	    {"traces", test_traces},
