@@ -143,20 +143,15 @@ EXPORT int eventfd_read(int fd, eventfd_t *value)
 
 /* --- writing -------------------------------------------------------------------------- */
 
-/* The next call is for the first of a vector's buffers alone.  Not all of them may be empty. */
-static void take_first(struct data *d)
-{
-	data_advance(d, 0); /* over empty ones */
-	d->buf = d->v->iov_base;
-	d->size = d->v->iov_len;
-}
-
 /* A part small enough to go in whole, once poll says so: to a FIFO that was opened by name,
  * which does not know RWF_NOWAIT. */
 static long write_part(struct attempt *a, struct data *d)
 {
-	if (d->buf == NULL && d->n <= IOV_MAX && data_size(d) > PIPE_BUF)
-		take_first(d);
+	if (d->buf == NULL && d->n <= IOV_MAX && data_size(d) > PIPE_BUF) {
+		data_advance(d, 0); /* over empty ones */
+		d->buf = d->v->iov_base;
+		d->size = d->v->iov_len;
+	}
 	if (d->buf == NULL)
 		return ATTEMPT_DOOR;
 	return attempt_door(a, SYS_write, a->fd, (long)d->buf,
@@ -203,6 +198,19 @@ static long write_socket(struct attempt *a, const struct data *d, unsigned kind)
 			       0);
 }
 
+/* What is left of a vector after a part has gone out, to a stream: of a connection that breaks now
+ * only the next call is told, and writev has no flag for that. */
+static long write_rest(struct attempt *a, const struct data *d)
+{
+	struct iovec one;
+	const struct iovec *v = attempt_vector(a, d, &one);
+	struct msghdr rest = {.msg_iov = (struct iovec *)v,
+			      .msg_iovlen = v == &one ? 1 : (size_t)d->n};
+
+	return attempt_raw_out(a, SYS_sendmsg, a->fd, (long)&rest,
+			       MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0, 0);
+}
+
 static long write_once(struct attempt *a, void *call)
 {
 	struct data *d = call;
@@ -217,13 +225,9 @@ static long write_once(struct attempt *a, void *call)
 		return -EINTR;
 	if (attempt_is_refused(a))
 		return -EAGAIN;
-	/* Of a connection that breaks after a part has gone out only the next call is told, and
-	 * a vector has no flag for that. */
-	if (a->is_socket && d->buf == NULL && a->done > 0)
-		take_first(d);
-	if (!a->is_socket || d->buf == NULL)
+	if (!a->is_socket || (d->buf == NULL && a->done == 0))
 		return write_other(a, d, kind);
-	r = write_socket(a, d, kind);
+	r = d->buf != NULL ? write_socket(a, d, kind) : write_rest(a, d);
 	if (likely(r != -ENOTSOCK))
 		return r;
 	attempt_forget(a);
