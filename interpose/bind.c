@@ -296,7 +296,10 @@ static bool name_notified(struct task *self, struct sigevent *event)
 /* Whether such a timer hangs on a kernel thread: by what it counts, or whom it notifies. */
 static bool timer_has_thread(clockid_t clock, const struct sigevent *event)
 {
-	return clock == CLOCK_THREAD_CPUTIME_ID || clock < 0 ||
+	const int which = 7, threads = 6; /* CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED */
+
+	return clock == CLOCK_THREAD_CPUTIME_ID ||
+	       (clock < 0 && (clock & which) == threads) ||
 	       (event != NULL && event->sigev_notify == SIGEV_THREAD_ID);
 }
 
