@@ -101,8 +101,8 @@ unsigned attempt_kind(struct attempt *a)
 
 void data_advance(struct data *d, size_t size)
 {
-	/* One buffer may be NULL: MSG_TRUNC only counts and discards. */
-	if ((d->buf != NULL || d->v == NULL) && size < d->size) {
+	/* What is no vector may be NULL: MSG_TRUNC only counts and discards. */
+	if ((d->buf != NULL || d->n == 0) && size < d->size) {
 		d->buf += d->buf != NULL ? size : 0;
 		d->size -= size;
 		return;

@@ -307,7 +307,7 @@ void signal_sleep(const struct timespec *ts)
 {
 	struct task *main_task = task_main();
 	uint64_t all = ~0ULL;
-	siginfo_t info;
+	siginfo_t info = {0};
 
 	/* Pairs with sysmon_adopt(): what was changed before it saw the new round is in the
 	 * masks. */

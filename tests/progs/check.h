@@ -158,18 +158,16 @@ static inline void run_elder(union sigval start)
  * while nobody has created a thread, it waits natively. */
 static inline void start_elder(void *(*routine)(void *), void *arg)
 {
-	struct start_waiting *s = calloc(1, sizeof(*s));
+	struct start_waiting s = {.routine = routine, .arg = arg};
 	struct sigevent event = {.sigev_notify = SIGEV_THREAD,
 				 .sigev_notify_function = run_elder,
-				 .sigev_value.sival_ptr = s};
+				 .sigev_value.sival_ptr = &s};
 	struct itimerspec at = {.it_value.tv_nsec = 1};
 	timer_t timer;
 
-	s->routine = routine;
-	s->arg = arg;
 	CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
 	CHECK(timer_settime(timer, 0, &at, NULL) == 0);
-	until_waits(&s->tid);
+	until_waits(&s.tid);
 }
 
 /* Until so many have counted themselves. */

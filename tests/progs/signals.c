@@ -1751,7 +1751,9 @@ static void test_disarm_posix(void)
 		bool is_late = i % 4 == 0;
 		timer_t timer;
 
-		event.sigev_value.sival_ptr = expected = calloc(1, sizeof(int));
+		int *count = calloc(1, sizeof(int));
+		event.sigev_value.sival_ptr = count;
+		expected = count;
 		CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
 		CHECK(timer_settime(timer, 0, &once, NULL) == 0);
 		compute_until(now_us() + (is_late ? 800 : 270 + i % 40));
