@@ -111,16 +111,6 @@ static int futex_wait(struct task *t, const struct futex *f, uint32_t bits, bool
 	}
 }
 
-/*
- * futex_waitv() and the waits of futex2 (Linux 5.16 and 6.7) park nobody: who calls them waits
- * in the kernel, for the process's futexes too.  From the first such wait on each wake is for
- * both.
- *
- *	waiter: waits_in_kernel = true; the kernel looks at the word and enqueues
- *	waker:  change the word; waits_in_kernel?  wake in the kernel
- */
-static _Atomic bool waits_in_kernel;
-
 enum {
 	CALL_FUTEX_WAITV = 449, /* asm/unistd_64.h, which may be older */
 	CALL_FUTEX_WAKE = 454,
@@ -128,27 +118,11 @@ enum {
 	FUTEX2_OF_PROCESS = FUTEX_PRIVATE_FLAG, /* linux/futex.h: FUTEX2_PRIVATE */
 };
 
-static bool is_for_both(void)
-{
-	/* Pairs with call_kernel_wait(): see above. */
-	atomic_thread_fence(memory_order_seq_cst);
-	return waits_in_kernel || elders_wait;
-}
-
-static int wake_everywhere(_Atomic uint32_t *addr, int n, uint32_t bits)
-{
-	int got = wake_bits(addr, n, bits);
-
-	if (likely(!is_for_both()) || got >= n)
-		return got;
-	long r = raw(SYS_futex, addr, FUTEX_WAKE_BITSET | FUTEX_PRIVATE_FLAG, n - got, 0,
-		     0, bits);
-	return r > 0 ? got + (int)r : got;
-}
-
+/* futex_waitv() and the waits of futex2 (Linux 5.16 and 6.7) park nobody: who calls them waits
+ * in the kernel, for the process's futexes too. */
 static long call_kernel_wait(struct task *t, long nr, const long a[6])
 {
-	waits_in_kernel = true;
+	futexes_wait_in_kernel = true;
 	return call_kernel(t, nr, false, a);
 }
 
@@ -173,7 +147,7 @@ static int futex_wake(const struct futex *f, uint32_t bits)
 {
 	if ((uintptr_t)f->addr % sizeof(uint32_t) != 0 || bits == 0)
 		return -EINVAL;
-	return wake_everywhere(f->addr, at_least_one(f->val), bits);
+	return wake_bits(f->addr, at_least_one(f->val), bits);
 }
 
 static int futex_requeue(const struct futex *f, bool check)
@@ -184,14 +158,7 @@ static int futex_requeue(const struct futex *f, bool check)
 
 	if (r != 0 || n_wake < 0 || n_move < 0)
 		return r != 0 ? r : -EINVAL;
-	int got = requeue(f->addr, f->addr2, n_wake, n_move, check, f->val3);
-	if (likely(!is_for_both()) || got < 0)
-		return got;
-	/* Those come first that are to be woken. */
-	int n_woken = got < n_wake ? got : n_wake;
-	long more = raw(SYS_futex, f->addr, FUTEX_REQUEUE | FUTEX_PRIVATE_FLAG,
-			n_wake - n_woken, n_move - (got - n_woken), f->addr2);
-	return more > 0 ? got + (int)more : got;
+	return requeue(f->addr, f->addr2, n_wake, n_move, check, f->val3);
 }
 
 static int sign_extend_12(uint32_t n)
@@ -270,11 +237,10 @@ static int futex_wake_op(const struct futex *f)
 		r = also = compare(f->val3, before);
 	if (r < 0)
 		return r;
-	n = wake_everywhere(f->addr, at_least_one(f->val), FUTEX_BITSET_MATCH_ANY);
+	n = wake_bits(f->addr, at_least_one(f->val), FUTEX_BITSET_MATCH_ANY);
 	if (also)
-		n += wake_everywhere(f->addr2,
-				     at_least_one((uint32_t)(uintptr_t)f->timeout),
-				     FUTEX_BITSET_MATCH_ANY);
+		n += wake_bits(f->addr2, at_least_one((uint32_t)(uintptr_t)f->timeout),
+			       FUTEX_BITSET_MATCH_ANY);
 	return n;
 }
 

@@ -433,21 +433,34 @@ static int wake_tasks(const _Atomic uint32_t *addr, int n, uint32_t bits)
 }
 
 bool elders_wait;
+_Atomic bool futexes_wait_in_kernel;
+
+/* wake_tasks() has a fence, and requeue() the buckets' locks, before they ask. */
+static bool is_for_kernel_too(void)
+{
+	return unlikely(elders_wait || load_relaxed(&futexes_wait_in_kernel));
+}
+
+/* After got of n tasks, who waits in the kernel. */
+static int wake_rest(const _Atomic uint32_t *addr, int n, int got, uint32_t bits)
+{
+	int more = got < n ? sys_futex_wake_bits(addr, n - got, bits) : 0;
+
+	return got + (more > 0 ? more : 0);
+}
 
 int wake_bits(const _Atomic uint32_t *addr, int n, uint32_t bits)
 {
 	int got = wake_tasks(addr, n, bits);
 
-	if (unlikely(elders_wait) && got < n) {
-		int elders = sys_futex_wake_bits(addr, n - got, bits);
-		got += elders > 0 ? elders : 0;
-	}
-	return got;
+	return is_for_kernel_too() ? wake_rest(addr, n, got, bits) : got;
 }
 
 int wake(const _Atomic uint32_t *addr, int n)
 {
-	return wake_bits(addr, n, ~0U);
+	int got = wake_tasks(addr, n, ~0U);
+
+	return unlikely(elders_wait) ? wake_rest(addr, n, got, ~0U) : got;
 }
 
 static void lock_two(const void *a, const void *b)
@@ -513,9 +526,9 @@ int requeue(_Atomic uint32_t *from, _Atomic uint32_t *to, int n_wake, int n_move
 	}
 	release_two(from, to);
 	wake_collected(&woken);
-	if (unlikely(elders_wait) && got >= 0) {
-		int elders = sys_futex_requeue(from, to, n_wake, n_move);
-		got += elders > 0 ? elders : 0;
+	if (is_for_kernel_too() && got >= 0) {
+		int more = sys_futex_requeue(from, to, n_wake, n_move);
+		got += more > 0 ? more : 0;
 	}
 	runtime_leave(t);
 	return got;

@@ -94,7 +94,16 @@ int park_on_bits(_Atomic uint32_t *addr, uint32_t expected, uint32_t bits, ns_t 
 /* Makes at most n waiters of addr runnable, oldest first.  Returns how many.  Also
  * callable by workers and signal handlers that interrupted a task outside the runtime. */
 int wake(const _Atomic uint32_t *addr, int n);
+
+/* The program's own futexes: as wake(), of those whose bits meet these. */
 int wake_bits(const _Atomic uint32_t *addr, int n, uint32_t bits);
+
+/* Set before somebody waits for such a futex in the kernel, and for good: wake_bits() and
+ * requeue() are then for both.
+ *	waiter: set it; the kernel looks at the word and enqueues
+ *	waker:  change the word; fence; is it set?  wake in the kernel
+ */
+extern _Atomic bool futexes_wait_in_kernel __attribute__((visibility("hidden")));
 
 /* If *from == expected (checked when check), wakes n_wake waiters of from and moves up to
  * n_move of the rest to wait on to.  Returns the number woken plus moved, or -EAGAIN. */
