@@ -193,7 +193,7 @@ static long write_socket(struct attempt *a, const struct data *d, unsigned kind)
 	if (kind == KIND_SEQPACKET)
 		flags |= MSG_EOR; /* as the kernel's write */
 	if (a->done > 0)
-		flags |= MSG_NOSIGNAL;
+		flags |= MSG_NOSIGNAL; /* only the next call is told */
 	return attempt_raw_out(a, SYS_sendto, a->fd, (long)d->buf, (long)size, flags, 0,
 			       0);
 }

@@ -1124,13 +1124,14 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 
 	if (t == &t->worker->self ||
 	    (is_fault(sig, info) && (load_relaxed(&t->sigmask) & SIG_BIT(sig))) ||
-	    !task_interrupt(t, uc, top, sig, info))
+	    !task_interrupt(t, uc, top, sig, info)) {
 		default_action(sig);
+		return;
+	}
 	/* Where an exec exposes the task's mask: what was interrupted goes on under that, from
 	 * the copy, but a handler may be switched away from, and the worker's loop is not to
 	 * meet what it leaves open. */
-	else
-		memcpy(&uc->uc_sigmask, &worker_sigmask, KERNEL_SIGSET_SIZE);
+	memcpy(&uc->uc_sigmask, &worker_sigmask, KERNEL_SIGSET_SIZE);
 }
 
 void signal_bind(struct task *t)
