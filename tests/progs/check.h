@@ -70,6 +70,14 @@ static inline void sleep_ms(int ms)
 		;
 }
 
+static inline bool is_blocked(int sig)
+{
+	sigset_t set;
+
+	CHECK_OK(pthread_sigmask(SIG_BLOCK, NULL, &set));
+	return sigismember(&set, sig);
+}
+
 /* The kernel thread's own id, which the library cannot put another's in place of. */
 static inline int kernel_tid(void)
 {

@@ -27,14 +27,6 @@ static void set_mask(int sig)
 	CHECK_OK(pthread_sigmask(SIG_SETMASK, &set, NULL));
 }
 
-static bool is_blocked(int sig)
-{
-	sigset_t set;
-
-	CHECK_OK(pthread_sigmask(SIG_BLOCK, NULL, &set));
-	return sigismember(&set, sig);
-}
-
 static void note(int sig)
 {
 	(void)sig;

@@ -76,17 +76,29 @@ static void print_rules(void)
 	printf("destroy %s\n", name(pthread_mutex_destroy(&one)));
 }
 
-/* Not where a mutex has a ceiling: only real-time threads may lock it. */
+/* The kinds there are. */
+struct kind {
+	int type, protocol, shared, robust;
+};
+enum { N_KINDS = 24 };
+
+/* Makes the one mutex of kind i, and tells of it.  Not where it has a ceiling: only real-time
+ * threads may lock it. */
+static struct kind make_kind(int i)
+{
+	struct kind k = {i % 3, i / 3 % 2, i / 6 % 2, i / 12};
+
+	printf("type %d, protocol %d, shared %d, robust %d: ", k.type, k.protocol,
+	       k.shared, k.robust);
+	make(&one, k.type, k.protocol, k.shared, k.robust);
+	return k;
+}
+
 static void rules(void)
 {
 	become_threaded();
-	for (int i = 0; i < 24; i++) {
-		int type = i % 3, protocol = i / 3 % 2, shared = i / 6 % 2,
-		    robust = i / 12;
-
-		printf("type %d, protocol %d, shared %d, robust %d: ", type, protocol,
-		       shared, robust);
-		make(&one, type, protocol, shared, robust);
+	for (int i = 0; i < N_KINDS; i++) {
+		make_kind(i);
 		print_rules();
 	}
 }
@@ -114,18 +126,14 @@ static int wait_briefly(int ms)
 static void wait_rules(void)
 {
 	become_threaded();
-	for (int i = 0; i < 24; i++) {
-		int type = i % 3, protocol = i / 3 % 2, shared = i / 6 % 2,
-		    robust = i / 12;
+	for (int i = 0; i < N_KINDS; i++) {
+		struct kind k = make_kind(i);
 
-		printf("type %d, protocol %d, shared %d, robust %d: ", type, protocol,
-		       shared, robust);
-		make(&one, type, protocol, shared, robust);
 		/* A normal one does not know. */
-		if (type != PTHREAD_MUTEX_NORMAL || protocol || robust)
+		if (k.type != PTHREAD_MUTEX_NORMAL || k.protocol || k.robust)
 			printf("not locked %s, ", name(wait_briefly(1)));
 		CHECK_OK(pthread_mutex_lock(&one));
-		if (type == PTHREAD_MUTEX_RECURSIVE) {
+		if (k.type == PTHREAD_MUTEX_RECURSIVE) {
 			CHECK_OK(pthread_mutex_lock(&one));
 			pthread_t other = start(try_while_waited, NULL);
 			printf("locked twice %s, ", name(wait_briefly(100)));

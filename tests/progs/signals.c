@@ -44,14 +44,6 @@ static void unblock(int sig)
 	CHECK_OK(pthread_sigmask(SIG_UNBLOCK, &set, NULL));
 }
 
-static bool is_blocked(int sig)
-{
-	sigset_t set;
-
-	CHECK_OK(pthread_sigmask(SIG_BLOCK, NULL, &set));
-	return sigismember(&set, sig);
-}
-
 static bool is_pending(int sig)
 {
 	sigset_t set = set_of(0);
